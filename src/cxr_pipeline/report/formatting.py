@@ -3,32 +3,25 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
 from typing import Any
+
+import yaml
 
 Document = Mapping[str, Any]
 UNDEFINED = "not defined"
 LONGEST_LIST = 10
 # A flat row has a metric as ``auc``, ``auc_low``, ``auc_high`` and, without limits, ``auc_too_few_patients``.
 SUFFIXES = LOW, HIGH, TOO_FEW = "_low", "_high", "_too_few_patients"
-# Metrics and counts whose key in words is not the name on pages.
-TITLES = {
-    "auc": "AUC",
-    "f1": "F1",
-    "brier": "Brier score",
-    "ece": "calibration error",
-    "n_images": "images",
-    "n_patients": "patients",
-    "n_positive": "positive",
-    "n_known": "labelled",
-    "n_boxes": "boxes",
-    "pointing_game": "maximum in a box",
-    "pointing_game_centred": "image centre in a box",
-    "pointing_game_random": "random point in a box",
-    "heat_in_box": "share of heat in boxes",
-    "heat_in_box_centred": "share of a central blob in boxes",
-    "box_area": "share of area in boxes",
-}
 _MARKDOWN = re.compile(r"[\\`*|\[\]]")
+
+
+@cache
+def wording() -> dict[str, Any]:
+    """Return the fixed texts of pages, the content of ``templates/wording.yml``."""
+    file = files("cxr_pipeline.report") / "templates" / "wording.yml"
+    return dict(yaml.safe_load(file.read_text("utf-8")))
 
 
 def number(value: float | None, *, sign: bool = False, digits: int = 3) -> str:
@@ -134,7 +127,7 @@ def humanize(name: object) -> str:
 
 def title(name: str) -> str:
     """Return the name of a metric or a count as it is written on pages."""
-    return TITLES.get(name, humanize(name))
+    return str(wording()["titles"].get(name, humanize(name)))
 
 
 def plural(count: int, noun: str) -> str:

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from cxr_pipeline.report.formatting import wording
 from cxr_pipeline.report.pages.report import render_card, render_report, short_card
-from cxr_pipeline.report.sections.data import NOT_ANSWERED
 
 
 def section(text, title):
@@ -202,7 +202,8 @@ def numbers_of(items):
 def test_each_item_of_the_guidelines_is_either_answered_or_listed_as_unknown(content):
     answered = ";".join(re.findall(r"^\*(.*)\*$", render_card(content), flags=re.MULTILINE))
     for guideline, column, last in (("CLAIM", 1, 42), ("TRIPOD+AI", 2, 27)):
-        listed = [*re.findall(rf"{re.escape(guideline)} ([^;]*)", answered), *(field[column] for field in NOT_ANSWERED)]
+        unknown = [items[column] for items in wording()["not_answered"]]
+        listed = [*re.findall(rf"{re.escape(guideline)} ([^;]*)", answered), *unknown]
         assert set().union(*map(numbers_of, listed)) == set(range(3, last + 1))
     claimed = set().union(*map(numbers_of, re.findall(r"CLAIM ([^;]*)", answered)))
     assert not {3, 5, 8, 12, *range(14, 20), 37, 39, 40, 41, 42} & claimed

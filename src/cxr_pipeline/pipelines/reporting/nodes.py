@@ -45,7 +45,7 @@ def draw_figures(
 def _selected_epoch(history: pd.DataFrame, training: Training) -> dict[str, Any]:
     """Return ``epoch`` and ``phase`` of the selected epoch."""
     selector = EpochSelector(training.monitor, training.tolerance, training.patience)
-    selected = history.iloc[selector.select(history.to_dict("records"))]
+    selected = history.iloc[selector.select([{training.monitor: value} for value in history[training.monitor]])]
     return {"epoch": int(selected["epoch"]), "phase": str(selected["phase"])}
 
 

@@ -8,43 +8,10 @@ from markupsafe import Markup
 from cxr_pipeline.deployment.drift.image_features import STATISTICS
 from cxr_pipeline.report.figures import style
 from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE, Axes
-from cxr_pipeline.report.formatting import Document, humanize, join, number, of_100, p_value, plural
+from cxr_pipeline.report.formatting import Document, humanize, join, number, of_100, p_value, plural, wording
 from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table
 
 DRIFTED = ("warn", "refuse")
-VERDICTS = {"none": "no drift", "warn": "WARN", "refuse": "REFUSE", "unknown": "unknown"}
-MEANINGS = {
-    "pixels": "Statistics of the prepared images.",
-    "features": "Whether a classifier can distinguish new from reference images by the features of the network.",
-    "scores": "The probabilities that the model returns.",
-    "prevalence": "The share of images with each label.",
-    "calibration": "Observed frequency minus predicted probability.",
-}
-CAUSES = {
-    "pixels": "Compare a few new images with training images. Look for another scanner, exposure, image processing, "
-    "cropping or orientation.",
-    "features": "The new images show something that the reference images do not. Look for another scanner, view, age "
-    "group or patient group, and for tubes, text and markers.",
-    "scores": "The share of images that are predicted positive will change. If there is no other drift, the patients "
-    "may be different.",
-    "prevalence": "The finding is more or less frequent than in training. This changes precision, and a threshold "
-    "chosen for the old prevalence may be unsuitable.",
-    "calibration": "First check the labels: swapped or shifted labels have the same effect. If they are correct, the "
-    "probabilities and thresholds are no longer valid, and the model must be trained on such images.",
-}
-ACTIONS = {
-    "none": "None. These images can be scored and used for training.",
-    "warn": "The images can be scored, but show this page to the users of the predictions. Label some of these images, "
-    "and compare the predictions with the labels before you rely on the model.",
-    "refuse": "Do not rely on the model for these images, and do not train on them, until they have been reviewed.",
-    "unknown": "No conclusion is possible. Collect more images of more patients and check again.",
-}
-LIMITS = (
-    "Effect sizes from which a significant difference counts as drift: for pixels the Kolmogorov-Smirnov distance, for "
-    "features the AUC of the domain classifier, for scores the population stability index, for prevalence Cohen's h, "
-    "for calibration the difference in probability."
-)
-REFERENCE = "Reference and new: medians for pixels, features and scores, shares for prevalence, means for calibration."
 MOST_ROWS, MOST_PANELS, PANELS_WIDE = 40, 16, 4
 INCHES_DRIFT = 9.0
 LARGEST_EFFECT = 6.0
@@ -59,8 +26,8 @@ def render_drift(report: Document) -> str:
         for name, each in report["limits"].items()
     ]
     results: list[Block] = [
-        Section("Tests", [tests], REFERENCE) if tests else "No test was possible.",
-        Section("Limits", [Table(("", "warn from", "refuse from"), limits, "counted")], LIMITS),
+        Section("Tests", [tests], wording()["drift"]["reference"]) if tests else "No test was possible.",
+        Section("Limits", [Table(("", "warn from", "refuse from"), limits, "counted")], wording()["drift"]["limits"]),
         Section("Pixel statistics", [Table.of_pairs({humanize(name): text for name, text in STATISTICS.items()})]),
     ]
     sections = [
@@ -74,11 +41,11 @@ def render_drift(report: Document) -> str:
 
 
 def _summary(report: Document) -> Section:
-    new, reference, model = report["new_images"], report["reference"], report["model"]
+    new, reference, model, texts = report["new_images"], report["reference"], report["model"], wording()["drift"]
     version = f"{model['name']} {model['version']}" if model["name"] else model["uri"]
     drifted = [family["name"] for family in report["families"] if family["verdict"] in DRIFTED]
     verdict = Markup('<b class="verdict{}">Verdict: {}. {}</b>').format(
-        " alarming" if report["verdict"] in DRIFTED else "", VERDICTS[report["verdict"]], report["sentence"]
+        " alarming" if report["verdict"] in DRIFTED else "", texts["verdicts"][report["verdict"]], report["sentence"]
     )
     compared = (
         f"{plural(new['looked_at'], 'new image')} from {new['place']} with the images of {version}: pixels and "
@@ -96,19 +63,18 @@ def _summary(report: Document) -> Section:
         verdict,
         Section("Compared", [compared]),
         Section("Found", [[_family(family) for family in report["families"]]]),
-        Section("Action", [ACTIONS[report["verdict"]], [CAUSES[name] for name in drifted]]),
+        Section("Action", [texts["actions"][report["verdict"]], [texts["causes"][name] for name in drifted]]),
         Section("Uncertainty", [uncertainty]),
     ]
     return Section("Summary", blocks, anchor="summary")
 
 
 def _family(family: Document) -> str:
-    n_tests = len(family["tests"])
+    texts, name, n_tests = wording()["drift"], family["name"], len(family["tests"])
     drifted = [f"{humanize(test['name'])}: {_change(test)}" for test in family["tests"] if test["verdict"] in DRIFTED]
     result = "; ".join(drifted) or (f"no drift in {plural(n_tests, 'test')}" if n_tests else "not tested")
-    name, verdict = family["name"], VERDICTS[family["verdict"]]
     return Markup("<b>{}: {}.</b> {}. {}").format(
-        name.capitalize(), verdict, result[0].upper() + result[1:], MEANINGS[name]
+        name.capitalize(), texts["verdicts"][family["verdict"]], result[0].upper() + result[1:], texts["meanings"][name]
     )
 
 

@@ -10,35 +10,19 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from cxr_pipeline.report.figures.intervals import MOST_MODELS, draw_models
-from cxr_pipeline.report.formatting import Document, measure, plural, shorten, title
+from cxr_pipeline.report.formatting import Document, measure, plural, shorten, title, wording
 from cxr_pipeline.report.page import PHANTOM, RESEARCH, Block, Page, Section, Table, records
 
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")
 KINDS = {"version": "registered version", "cell": "experiment cell"}
 NOT_RANKED = ("model", "reason", "AUC", "date (UTC)", "run")
 LONGEST_VALUE, SHORT_DIGEST = 160, 12
-EMPTY = (
-    "MLflow has no model with results on test images. Train one and compare again: kedro run --env demo "
-    "--pipeline=effusion (phantom images) or kedro run --pipeline=effusion (your own), then kedro run "
-    "--pipeline=comparison."
-)
-WARNINGS = (
-    "Each table contains models with the same test images and labels. Ranks of different tables cannot be compared.",
-    "The lead of the first of many models is partly due to chance. Do not select a model by its test results; tune on "
-    "validation images instead: kedro run --pipeline=TASK_tuning.",
-    "Overlap of an interval with that of the first model is not a test of the difference, because results on the same "
-    "images are correlated. For paired tests see the page of an ablation: kedro run --pipeline=TASK_ablation.",
-)
-LOCAL = (
-    "MLflow runs in a local database have no web address. To open one, run kedro mlflow ui and go to "
-    "http://127.0.0.1:5000/#/experiments/EXPERIMENT/runs/RUN."
-)
 BREAK, SAME, DIFFERENT = Markup("<br>"), Markup("{}: {}"), Markup("{}: <b>{}</b>")
 
 
 def render_leaderboard(table: pd.DataFrame) -> str:
     """Render a leaderboard, also as a CSV file gives it back, as HTML; only addresses of servers become links."""
-    rows = records(table)
+    rows, texts = records(table), wording()["leaderboard"]
     groups, unranked = _groups(rows)
     intro = (
         "Registered versions and experiment cells of all tasks, ranked by AUC on the test images. Each table has its "
@@ -50,12 +34,12 @@ def render_leaderboard(table: pd.DataFrame) -> str:
         for row in unranked
     ]
     sections = [
-        Section.warnings(WARNINGS if rows else ()),
+        Section.warnings(texts["warnings"] if rows else ()),
         *(_group(group, number) for number, group in enumerate(groups, start=1)),
         Section("Not ranked", [Table(NOT_RANKED, not_ranked, "ranked")], anchor="not-ranked"),
     ]
     only_phantoms = bool(groups) and all(group[0]["images"] == "phantom" for group in groups)
-    blocks = [intro, None if rows else EMPTY, LOCAL if local else None]
+    blocks = [intro, None if rows else texts["empty"], texts["local"] if local else None]
     return Page("Leaderboard", sections, only_phantoms, blocks, style="leaderboard").html()
 
 
@@ -69,7 +53,8 @@ def first_models(table: pd.DataFrame) -> list[str]:
         lines.append(f"{first['task']}, {_images(first)}: {first['name']} ({place}), AUC {measure(first['auc'])}")
     if unranked:
         lines.append(f"not ranked: {len(unranked)}; the page gives the reasons")
-    return ["".join(c if c.isprintable() else "?" for c in line) for line in lines or [EMPTY]]
+    lines = lines or [wording()["leaderboard"]["empty"]]
+    return ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
 
 
 def _groups(rows: Sequence[Document]) -> tuple[list[list[Document]], list[Document]]:

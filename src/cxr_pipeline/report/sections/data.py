@@ -1,35 +1,10 @@
 """Sections on the intended use, the data, the split, the monitoring of a model and its limitations."""
 
 from cxr_pipeline.report.content import ReportContent
-from cxr_pipeline.report.formatting import Document, humanize, join, plural, sources_named
+from cxr_pipeline.report.formatting import Document, humanize, join, plural, sources_named, wording
 from cxr_pipeline.report.page import Block, Section, Table
 from cxr_pipeline.report.sections.results import fitted_parts
 
-EXCLUDED = {
-    "other_classes": "no class of this task",
-    "several_classes": "more than one class of this task",
-    "uncertain": "uncertain label",
-    "listed": "a label that the task excludes",
-    "by_layout": "excluded by the layout, such as lateral views",
-    "repeated": "another row of the same image",
-}
-# What a run does not know, and the items on it in CLAIM (2020) and TRIPOD+AI.
-NOT_ANSWERED = (
-    ("clinical background and intended role in care", "3", "3a, 3b"),
-    ("known health inequalities between groups", "", "3c"),
-    ("whether images were collected for this purpose or in routine care", "5", "5a"),
-    ("dates, places and scanners of the images", "7", "5b, 6a, 9b"),
-    ("eligibility criteria, and selection of the images of the source", "8", "6b"),
-    ("treatments received by the patients", "", "6c"),
-    ("method of de-identification", "12", ""),
-    ("who assigned the labels, with which tools, and reader agreement", "14 to 18", "8"),
-    ("sample size calculation", "19", "10"),
-    ("analysis of the misclassified images", "37", ""),
-    ("implications for practice, relation to earlier studies, fairness, next steps", "39", "25, 27c"),
-    ("ethical approval", "", "17"),
-    ("registration, protocol, funding, conflicts of interest, sharing of data and code", "40 to 42", "18"),
-    ("patient and public involvement", "", "19"),
-)
 UNKNOWN = "unknown"
 
 
@@ -81,7 +56,7 @@ def data(content: ReportContent) -> Section:
         for name, source in sources.items()
     ]
     excluded = [
-        (name, EXCLUDED.get(reason, humanize(reason)), count)
+        (name, wording()["excluded"].get(reason, humanize(reason)), count)
         for name, source in sources.items()
         for reason, count in source["left_out"].items()
         if count
@@ -217,5 +192,5 @@ def not_answered() -> Section:
         "The guidelines also require the following information, which the pipeline does not have. Add it before you "
         "publish or use the model."
     )
-    table = Table(("unknown to this pipeline", "CLAIM", "TRIPOD+AI"), NOT_ANSWERED, "long")
+    table = Table(("unknown to this pipeline", "CLAIM", "TRIPOD+AI"), wording()["not_answered"], "long")
     return Section("Unknown to this pipeline", [explanation, table], anchor="unknown")

@@ -17,6 +17,7 @@ from cxr_pipeline.report.formatting import (
     plural,
     title,
     value_of,
+    wording,
 )
 from cxr_pipeline.report.kinds import Kind
 from cxr_pipeline.report.page import Block, Section, Table
@@ -30,15 +31,6 @@ PER_GROUP = ("n_images", "n_patients", "classes", "prevalence", *MEASURES)
 PER_RULE = ("threshold", "calibration", "policy_met", "message", "n_images", "n_positive")
 LOCALISATION = ("n_images", "n_boxes", "pointing_game", "pointing_game_centred", "pointing_game_random",
                 "heat_in_box", "heat_in_box_centred", "box_area")  # fmt: skip
-CLUSTERED = {
-    "patient": "They account for the similarity of images of the same patient",
-    "image": "They treat each image as one of another patient, because the patients are unknown",
-}
-# What is said of threshold policies that fit nothing.
-NOT_FITTED = {
-    "argmax": "The most probable class is predicted; there is no fitted threshold.",
-    "fixed": "The threshold was set in advance; it was not fitted.",
-}
 # If heat maps of randomised weights correlate this much with the model's own, these do not depend on the weights.
 SAME_MAPS = 0.5
 
@@ -73,11 +65,11 @@ def uncertainty(kind: Kind, metrics: Document) -> str:
     measured = {label: metrics["metrics"][name] for name, label in kind.bounds.items()}
     if all(each["low"] is None for each in measured.values()):
         return "No interval could be computed from these test images."
-    intervals = metrics["intervals"]
+    confidence, clustered_by = metrics["intervals"]["confidence"], metrics["intervals"]["clustered_by"]
     return (
-        f"With {percent(intervals['confidence'])} confidence intervals: "
+        f"With {percent(confidence)} confidence intervals: "
         f"{join([f'{label} {measure(each)}' for label, each in measured.items() if each['value'] is not None])}. "
-        f"{CLUSTERED[intervals['clustered_by']]}, and cover the choice of test images only: another hospital, another "
+        f"{wording()['clustered_by'][clustered_by]}, and cover the choice of test images only: another hospital, another "
         "scanner or another training run can change the results by more."
     )
 
@@ -159,8 +151,8 @@ def fitted_parts(rule: Document) -> list[str]:
 
 def _thresholds(rule: Document) -> str:
     """Say how thresholds were chosen."""
-    if rule["policy"]["rule"] in NOT_FITTED:
-        return NOT_FITTED[rule["policy"]["rule"]]
+    if not_fitted := wording()["not_fitted"].get(rule["policy"]["rule"]):
+        return str(not_fitted)
     unfitted = _unfitted(rule)
     if len(unfitted) == len(rule["thresholds"]):
         return "No threshold was fitted, because the validation images are all positive or all negative."
@@ -170,7 +162,7 @@ def _thresholds(rule: Document) -> str:
 
 def _unfitted(rule: Document) -> list[str]:
     """Name the outputs without a fitted threshold; one needs positive and negative validation images."""
-    if rule["policy"]["rule"] in NOT_FITTED:
+    if rule["policy"]["rule"] in wording()["not_fitted"]:
         return list(rule["thresholds"])
     fitted_on: Document = rule.get("per_class") or dict.fromkeys(rule["thresholds"], rule["fitted_on"])
     return [name for name, each in fitted_on.items() if not 0 < each["n_positive"] < each["n_images"]]
