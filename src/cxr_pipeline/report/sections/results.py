@@ -69,8 +69,8 @@ def uncertainty(kind: Kind, metrics: Document) -> str:
     return (
         f"With {percent(confidence)} confidence intervals: "
         f"{join([f'{label} {measure(each)}' for label, each in measured.items() if each['value'] is not None])}. "
-        f"{wording()['clustered_by'][clustered_by]}, and cover the choice of test images only: another hospital, another "
-        "scanner or another training run can change the results by more."
+        f"{wording()['clustered_by'][clustered_by]}, and cover the choice of test images only: another hospital, "
+        "another scanner or another training run can change the results by more."
     )
 
 
