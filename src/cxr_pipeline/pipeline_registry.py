@@ -30,16 +30,12 @@ OTHERS = {
     "rollback": ("rollback",),
     "drift": ("drift",),
 }
-SHARED_PARAMETERS = {"params:folders"}
-SHARED_INPUTS = {CURRENT_RUN}
+# Inputs that are not in the namespace of a task.
+SHARED = {"params:folders", CURRENT_RUN}
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Instantiate each generic pipeline once for each task, and add the comparison of all tasks.
-
-    Returns:
-        name to pipeline; ``__default__`` is the first task.
-    """
+    """Instantiate each generic pipeline once for each task, and add the comparison; the default is the first task."""
     whole = pipeline_of(*STAGES)
     others = {name: pipeline_of(*stages) for name, stages in OTHERS.items()}
     pipelines = {"comparison": pipeline_of("comparison")}
@@ -56,5 +52,6 @@ def pipeline_of(*stages: str) -> Pipeline:
 
 
 def _of_task(stages: Pipeline, task: str) -> Pipeline:
-    inputs = stages.inputs()
-    return Pipeline(stages, namespace=task, inputs=SHARED_INPUTS & inputs, parameters=SHARED_PARAMETERS & inputs)
+    shared = SHARED & stages.inputs()
+    parameters = {name for name in shared if name.startswith("params:")}
+    return Pipeline(stages, namespace=task, inputs=shared - parameters, parameters=parameters)

@@ -17,9 +17,8 @@ TASKS = ("effusion", "pneumonia", "ailments", "findings", "abnormality", "chest1
 class TaskConfigLoader(OmegaConfigLoader):
     """Lays each task's block over the block ``defaults`` of the same environment.
 
-    An environment is then merged over the one before it, and ``--params`` win over both, so that a
-    task's value is the last one given of: base defaults, base task, environment defaults, environment
-    task, command line.
+    A value of a task is the last one given of: base defaults, base task, environment defaults, environment task,
+    command line.
     """
 
     def _read_dir_configs(self, conf_path: str, *arguments: Any) -> Any:

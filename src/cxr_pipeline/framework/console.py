@@ -6,11 +6,7 @@ from rich import get_console
 
 
 class LineHandler(logging.Handler):
-    """Prints each message as one line of any length, above a progress bar if there is one.
-
-    Rich's own handler breaks lines at the width of the terminal, or of 80 columns in a pipe, so that a path cannot be
-    copied.
-    """
+    """Prints each message as one line, above a progress bar if there is one; Rich's own handler would break paths."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""

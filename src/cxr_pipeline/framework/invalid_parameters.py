@@ -24,12 +24,7 @@ SHARED = ("raw", "folders", "cell")
 
 
 def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any], task: str | None) -> None:
-    """Check that a run reads every parameter.
-
-    Args:
-        parameters: those of all tasks, from files and the command line.
-        given: those of the command line.
-        task: the task of the run; None for the comparison.
+    """Check the parameters of all tasks, and that a run of ``task`` reads those given on the command line.
 
     Raises:
         UserError: a parameter belongs to nothing, or one of the command line to another task than that of the run.
@@ -56,11 +51,7 @@ def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any], ta
 
 
 def explain_parameters(message: str) -> str:
-    """Rewrite the message of Kedro's ``ParameterValidationError``, which quotes pydantic's report on each block.
-
-    There is a line for each invalid parameter, such as
-    ``effusion.training.epoch: unknown parameter. Did you mean 'epochs'?``
-    """
+    """Rewrite the message of Kedro's ``ParameterValidationError`` with one line for each invalid parameter."""
     lines = []
     for block in re.split(r"^- ", message, flags=re.MULTILINE)[1:]:
         name = re.match(r"Parameter '(.+?)': ", block)

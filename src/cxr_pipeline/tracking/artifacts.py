@@ -31,10 +31,9 @@ _log = logging.getLogger(__name__)
 
 
 def log_images(images: pd.DataFrame, *, name: str, key_file: Path) -> dict[str, str]:
-    """Log the images of the version that the active run is about to register, and return its tags.
+    """Log the images (from `with_patients`) of the version that the active run is about to register; return its tags.
 
-    The images are from ``deployment.lineage.with_patients``. A warning is logged if the patients of earlier versions
-    were hashed with another key than the one in ``key_file``.
+    A warning is logged if the patients of earlier versions were hashed with another key than the one in ``key_file``.
     """
     _write(IMAGES, partial(images.to_parquet, index=False))
     n_patients = images[PATIENT].nunique()

@@ -80,8 +80,7 @@ def last_run_id() -> str | None:
 def end_active_run(status: str) -> None:
     """End the MLflow run of this process as ``FINISHED``, ``FAILED`` or ``KILLED``. Call it from the main thread.
 
-    It never raises an error, because it is called while another error, or a signal, ends the process. It waits at most
-    10 seconds for a server that does not answer.
+    It never raises an error, because it is called while another error, or a signal, ends the process.
     """
     if _last is None or not _last.is_active:
         return

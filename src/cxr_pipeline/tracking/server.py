@@ -37,9 +37,6 @@ def is_server(uri: str) -> bool:
 def connect(uri: str, *, artifacts: str | None = None) -> None:
     """Use the MLflow server or database at ``uri`` in this process, after checking within 30 seconds that it is usable.
 
-    ``MLFLOW_HTTP_REQUEST_MAX_RETRIES`` and ``MLFLOW_HTTP_REQUEST_TIMEOUT`` set how long later requests wait for a
-    server.
-
     ``uri`` is ``sqlite:///<path>``, the address of an MLflow server, or another database, of which only the driver is
     checked. ``artifacts`` is the folder of artifacts that a SQLite file refers to, even after the project was moved.
 
@@ -118,11 +115,7 @@ def _check_answer(uri: str) -> None:
 
 @contextmanager
 def exclusive(uri: str) -> Iterator[None]:
-    """Keep other runs on this machine from changing the SQLite file at ``uri`` in this block.
-
-    A server is not locked: it handles each request as a whole, but between two of them another run may change what the
-    first one read.
-    """
+    """Keep other runs on this machine from changing the SQLite file at ``uri`` in this block. A server has no lock."""
     path = _sqlite_file(uri)
     with FileLock(f"{path}.lock") if path is not None else nullcontext():
         yield

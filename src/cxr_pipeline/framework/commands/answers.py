@@ -85,10 +85,7 @@ def who_used_image(versions: Sequence[VersionRecord], image: str) -> str:
 
 
 def who_used_patient(versions: Sequence[VersionRecord], names: Sequence[str], key_file: Path) -> str:
-    """Return which versions used a patient, and in which splits.
-
-    ``names`` are the possible ids of the patient in the sources, first the one that the user typed.
-    """
+    """Return which versions used a patient, given as its possible ids in the sources, and in which splits."""
     key = key_fingerprint(key_file, make=False)
     keys = sorted({version.tags[PATIENT_KEY] for version in versions if PATIENT_KEY in version.tags})
     if key is None and keys:

@@ -36,11 +36,7 @@ class PathDataset(AbstractDataset[Any, Any]):
             raise DatasetError(f"{type(self).__name__} expects a path that ends in {expected}. Received: {filepath=!s}")
 
     def load(self) -> Any:
-        """Read the content.
-
-        Raises:
-            UserError: the file or folder is missing or damaged.
-        """
+        """Read the content; raise `UserError` if the file or folder is missing or damaged."""
         with explain_damage(self._filepath, self.remedy):
             return self._read()
 

@@ -25,10 +25,8 @@ class TableDataset(PathDataset):
     In a CSV file, text that a spreadsheet program would run as a formula has a quote before it; ``load`` removes it.
 
     Args:
-        filepath: A path that ends in ``.parquet`` or ``.csv``.
         columns_if_missing: Load an empty table with these columns if the file does not exist.
         text_columns: Columns of a CSV file that stay text even if they look like numbers.
-        metadata: As in ``PathDataset``.
 
     Example of a catalog entry::
 

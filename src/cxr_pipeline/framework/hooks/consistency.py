@@ -16,10 +16,9 @@ from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, task
 
 
 class Consistency(Configured):
-    """Records the origin of each dataset, and compares the origins of the inputs of each node.
+    """Records what each dataset was made from, including parameters, and compares this for the inputs of each node.
 
-    A partial run (``--from-nodes``) reads files that earlier runs wrote, perhaps with other parameters. The record of a
-    file contains the digests of everything that it was made from, including parameters.
+    A partial run (``--from-nodes``) reads files that earlier runs wrote, perhaps with other parameters.
     """
 
     # Last, so that the lock of the task is held.

@@ -25,11 +25,8 @@ _REFUSED = re.compile(r"[^\w.\- :]")
 class Lifecycle(Configured):
     """Holds the lock on the data folder of a task while one of its pipelines runs, and logs the run to MLflow.
 
-    Every pipeline of a task writes to its folder. Two concurrent runs would overwrite each other's files, and register
-    the network of one with the parameters of the other.
-
-    There is an experiment for each task. Parameters have dotted names, whereas kedro-mlflow logs a typed parameter as
-    one string, and has one experiment for a whole project.
+    Two runs at once would overwrite each other's files, and register the network of one with the parameters of the
+    other.
     """
 
     _lock: RunLock | None = None

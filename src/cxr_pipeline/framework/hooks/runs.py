@@ -35,10 +35,7 @@ class Configured:
 
 
 def parameter_blocks(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the blocks of parameters among a node's inputs, in JSON types.
-
-    `Folders` are left out: they say where files lie, which does not decide their content.
-    """
+    """Return the blocks of parameters among a node's inputs, in JSON types; `Folders` decide no content."""
     return {
         name: plain(value)
         for name, value in inputs.items()
