@@ -53,9 +53,13 @@ def assign_splits(
     _check_given(groups, task)
     shares = dict(zip(SPLITS, (train, validation, test), strict=True))
     assigned = groups["earlier"].astype("str")
-    any_test = bool((groups["given"] == "test").any())
     for (source, given, _), pool in groups.fillna({"given": ""}).groupby(["source", "given", "stratum"]):
-        allowed = _allowed_splits(str(given), set(groups.loc[groups["source"] == source, "given"].dropna()), any_test)
+        allowed = list(SPLITS) if given in ("", "train") else [str(given)]
+        if given == "train":
+            if "validation" in groups.loc[groups["source"] == source, "given"].to_numpy():
+                allowed.remove("validation")
+            if "test" in groups["given"].to_numpy():
+                allowed.remove("test")
         assigned.update(_assign_new(pool, {split: shares[split] for split in allowed}, seed))
     conflicting = (images["group"].map(groups["n_given"]) > 1) & images["given"].notna()
     images["split"] = images["given"].where(conflicting, images["group"].map(assigned))
@@ -189,16 +193,6 @@ def _check_given(groups: pd.DataFrame, task: str) -> None:
             f"ignore_given_split=true. To follow the source: --params {task}.splitting.renew=true; results are then "
             "not comparable with earlier ones."
         )
-
-
-def _allowed_splits(given: str, given_by_source: set[str], any_test: bool) -> list[str]:
-    """Return the splits to which a group may be assigned."""
-    if not given:
-        return list(SPLITS)
-    if given != "train":
-        return [given]
-    cut = {"validation"} - given_by_source | (set() if any_test else {"test"})
-    return [split for split in SPLITS if split == "train" or split in cut]
 
 
 def _assign_new(pool: pd.DataFrame, shares: dict[str, float], seed: int) -> "pd.Series[str]":
