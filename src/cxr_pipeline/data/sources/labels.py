@@ -139,14 +139,14 @@ class LabelMap:
         combinations = distinct.astype(object).where(distinct.notna(), None).to_numpy().tolist()
         known = {fold(label) for label in vocabulary if not self._resembles_listed(label)} | self._meanings.keys()
         seen = {label for combination in combinations for text in combination for label in _split(text)}
-        used = {self.class_of(label) for label in (*vocabulary, *seen)}
-        outcomes = [self._outcome(combination, known, used) for combination in combinations]
+        classes = {label: self.class_of(label) for label in (*vocabulary, *seen)}
+        outcomes = [self._outcome(combination, known, classes) for combination in combinations]
         types = dict.fromkeys([f"label_{name}" for name in self.classes], "float64") | dict.fromkeys(_OUTPUTS, "str")
         table = pd.DataFrame(outcomes, distinct.index, columns=list(types)).astype(types)
         return images[list(_INPUTS)].merge(distinct.join(table), how="left").set_index(images.index)[list(types)]
 
     def _outcome(
-        self, combination: Sequence[str | None], known: Collection[str], used: Collection[str | None]
+        self, combination: Sequence[str | None], known: Collection[str], classes: Mapping[str, str | None]
     ) -> dict[str, float | str]:
         """Return the values of the classes, or why the image is refused or left out, see ``apply``."""
         labels, uncertain, unknown, outvoted = combination
@@ -168,12 +168,12 @@ class LabelMap:
         if self.uncertain == "negative":
             possible = []
         has, may_have, not_mentioned = (
-            {self.class_of(label) for label in group} - {None} for group in (present, possible, _split(unknown))
+            {classes[label] for label in group} - {None} for group in (present, possible, _split(unknown))
         )
-        of_lost = [self.class_of(label) for label in lost]
+        of_lost = [classes[label] for label in lost]
         not_mentioned |= {name for name in of_lost if name is not None and of_lost.count(name) > 1}
         if not self.exclusive:
-            unsure = may_have | not_mentioned
+            unsure, used = may_have | not_mentioned, set(classes.values())
             values = {
                 f"label_{name}": 1.0 if name in has else math.nan if name in unsure or name not in used else 0.0
                 for name in self.classes
