@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from options import FIRST, KEPT, KILLS, SEED
-from project_runs import SCENARIOS, Project, differences
+from project_runs import SCENARIOS, Project
 
 pytestmark = pytest.mark.faults
 
@@ -25,28 +25,25 @@ def test_a_killed_command_ends_as_an_undisturbed_one_when_it_is_typed_again(proj
     expected, n_changes, seconds = project.undisturbed(name)
     project.take(state)
     rng = random.Random(f"{SEED}-{number}")
-    kills = []
+    case = f"kill {number}, {name}"
     for _ in range(rng.choice((1, 1, 1, 2))):
         if rng.random() < 0.5:
             change = rng.randint(1, n_changes)
-            process = project.start(arguments, before=change)
-            kills.append(f"before change {change} of {n_changes}: status {process.wait()}")
+            process = project.start(arguments, n=change)
+            case += f", before change {change} of {n_changes}: status {process.wait()}"
         else:
             moment = rng.uniform(0, seconds)
             process = project.start(arguments)
-            process.join(moment)
-            process.kill()
-            kills.append(f"after {moment:.1f} of {seconds:.1f} s: status {process.poll()}")
-        assert process.descendants() == [], kills
-    case = f"kill {number}, {name}, {', '.join(kills)}"
+            process.kill_after(moment)
+            case += f", after {moment:.1f} of {seconds:.1f} s: status {process.poll()}"
+        assert process.descendants() == [], case
     started = time.monotonic()
     try:
         project.finish(arguments)
-        assert not (found := differences(project.facts(), expected)), found
+        assert not (found := project.differences(expected)), found
     except BaseException as error:
         kept = KEPT / f"kill-{SEED}-{number}"
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(project.folder, kept, ignore=shutil.ignore_patterns("src"))
+        shutil.copytree(project.folder, kept, ignore=shutil.ignore_patterns("src"), dirs_exist_ok=True)
         print(f"\n{case}: FAULT, see {kept}: {error}")
         raise
     print(f"\n{case}: finished in {time.monotonic() - started:.0f} s")

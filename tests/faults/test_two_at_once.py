@@ -14,9 +14,9 @@ pytestmark = pytest.mark.faults
 
 OTHER_SEED = command("effusion", 24, "effusion.training.seed=5")
 PAIRS = {
-    "two trainings": ("empty", SCENARIOS["effusion"].arguments, OTHER_SEED),
-    "scoring and training": ("trained", SCENARIOS["scoring"].arguments, OTHER_SEED),
-    "retraining and training": ("champion", SCENARIOS["retraining"].arguments, OTHER_SEED),
+    "two trainings": ("empty", SCENARIOS["effusion"][1], OTHER_SEED),
+    "scoring and training": ("trained", SCENARIOS["scoring"][1], OTHER_SEED),
+    "retraining and training": ("champion", SCENARIOS["retraining"][1], OTHER_SEED),
 }
 
 
@@ -65,9 +65,9 @@ def test_a_server_that_goes_away_ends_the_run_with_status_69(
     project.take("empty")
     mlflow_server.empty(empty_database)
     moment = random.Random(f"{SEED}-{number}").uniform(0, seconds)
-    arguments = SCENARIOS["effusion"].arguments
+    arguments = SCENARIOS["effusion"][1]
     process = project.start(arguments, MLFLOW_TRACKING_URI=mlflow_server.uri)
-    process.join(moment)
+    process._process.join(moment)
     mlflow_server.kill()
     status = process.wait()
     mlflow_server.start()
