@@ -1,5 +1,6 @@
 """Random changes of the content of files."""
 
+import gzip
 import json
 import random
 import zlib
@@ -90,6 +91,15 @@ def change_table(rng: random.Random, content: bytes, others: Sequence[bytes]) ->
     if kind == "separator":
         text = text.replace(*rng.choice(SEPARATORS))
     return text.replace("M", "Ü").encode(rng.choice(CODECS), "replace") if kind == "codec" else text.encode()
+
+
+def in_gzip(change: Change) -> Change:
+    """Return a change of the content of a gzip file."""
+
+    def change_inside(rng: random.Random, content: bytes, others: Sequence[bytes]) -> bytes:
+        return gzip.compress(change(rng, gzip.decompress(content), others), 1)
+
+    return change_inside
 
 
 def change_json(rng: random.Random, content: bytes, others: Sequence[bytes]) -> bytes:

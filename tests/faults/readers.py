@@ -2,12 +2,11 @@
 
 import asyncio
 import base64
-import gzip
 import importlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from dicom_files import compress, dataset, dicom, levels, lut, to_bytes
-from mutations import Change, change_bytes, change_json, change_png, change_table
+from mutations import Change, change_bytes, change_json, change_png, change_table, in_gzip
 from PIL import Image
 from pydicom import uid
 
@@ -31,15 +30,12 @@ CLEAR, BITS = np.dstack([COLOUR, GREY]), Image.fromarray(GREY).convert("1")
 
 
 class Reader(NamedTuple):
-    """A call that reads changed content or raises one of ``errors``, and how valid content is changed.
+    """A file that can be read, a call that reads it, how its content is changed, and other content to change."""
 
-    The first of ``contents`` can be read.
-    """
-
-    contents: list[bytes]
+    file: Path
+    read: Callable[[], object]
     change: Change
-    read: Callable[[bytes], object]
-    errors: tuple[type[BaseException], ...] = (UserError,)
+    others: Sequence[bytes] = ()
 
 
 def _written(write: Callable[[io.BytesIO], object]) -> bytes:
@@ -53,19 +49,22 @@ def _encoded(kind: str, *images: Any, **options: Any) -> list[bytes]:
     return [_written(lambda file, picture=picture: picture.save(file, kind, **options)) for picture in pictures]
 
 
-def _images(contents: Callable[[Path], list[bytes]], folder: Path, change: Change = change_bytes) -> Reader:
+def _images(contents: Callable[[Path], list[bytes]], folder: Path, *, change: Change = change_bytes) -> Reader:
     from cxr_pipeline.data.images.dicom import check_chest
 
-    def read(content: bytes) -> None:
+    first, *others = contents(folder)
+    (folder / "image").write_bytes(first)
+
+    def read() -> None:
         try:
-            check_chest(content)
-            image = RECIPE.prepare(content)
+            check_chest((folder / "image").read_bytes())
+            image = RECIPE.prepare((folder / "image").read_bytes())
         except ImageRefused as refusal:
             assert refusal.reason in manifest.REASONS, refusal
-            raise
+            raise UserError(str(refusal)) from refusal
         assert (image.dtype, image.shape) == (np.uint8, (32, 32)), (image.dtype, image.shape)
 
-    return Reader(contents(folder), change, read, (ImageRefused,))
+    return Reader(folder / "image", read, change, others)
 
 
 def _pngs(folder: Path) -> list[bytes]:
@@ -98,11 +97,9 @@ def _others(folder: Path) -> list[bytes]:
 def _plain_dicom(folder: Path) -> list[bytes]:
     window = {"WindowCenter": 100, "WindowWidth": 80}
     sequence = [lut(0, np.arange(256) * 200, 16)]
+    syntaxes = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)
     return [
-        *(
-            to_bytes(dataset(levels(12), bits=12, syntax=syntax))
-            for syntax in (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)
-        ),
+        *(to_bytes(dataset(levels(12), bits=12, syntax=syntax)) for syntax in syntaxes),
         dicom(GREY, syntax=uid.DeflatedExplicitVRLittleEndian),
         dicom(levels(16, signed=True), PixelPaddingValue=-32768, PixelPaddingRangeLimit=-32000),
         dicom(GREY, VOILUTSequence=sequence, **window),
@@ -128,58 +125,52 @@ def _source(layout: str, file: str, change: Change, folder: Path) -> Reader:
     if file == "BBox_List_2017.csv":
         box = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000001_000.png,Mass,1,2,30,40,,,\n"
         (path / file).write_text(box)
-    if file == "labels.parquet":
+    elif file == "labels.parquet":
         pd.read_csv(path / "labels.csv", dtype="str").to_parquet(path / file)
         options |= {"table": file}
     block = {"images": {"layout": layout, "path": str(path), **options}}
     options = Sources.model_validate(block).root["images"].options
     labels = LabelMap({"ill": ("ill", "Mass", "Edema"), "well": ("well", "No Finding", "")}, exclusive=False)
-    target, unpacked = folder / "images" / file, folder / "unpacked"
-    is_text_in_gzip = change is change_table and file.endswith(".gz")
 
-    def read(content: bytes) -> None:
-        target.write_bytes(gzip.compress(content, 1) if is_text_in_gzip else content)
-        shutil.rmtree(unpacked, ignore_errors=True)
+    def read() -> None:
+        shutil.rmtree(folder / "unpacked", ignore_errors=True)
         check_source("images", layout, path, classes={"ill": ["ill"]})
         listing = LAYOUTS[layout].read(path, **options)
-        reader = LAYOUTS[layout].reader(path, unpacked=unpacked, **options)
+        reader = LAYOUTS[layout].reader(path, unpacked=folder / "unpacked", **options)
         images, refused, _ = manifest.list_images({"images": (reader, listing)}, labels=labels)
         assert set(refused["reason"]) <= set(manifest.REASONS), set(refused["reason"])
         assert images["age"].dropna().between(0, 120).all(), images["age"]
         boxes = read_boxes({"images": path}, images)[["left", "top", "right", "bottom"]]
         assert ((boxes >= 0) & (boxes <= 1)).all(axis=None), boxes
 
-    valid = target.read_bytes()
-    return Reader([gzip.decompress(valid) if is_text_in_gzip else valid], change, read)
+    return Reader(folder / "images" / file, read, change)
 
 
 def _parquet(folder: Path) -> Reader:
     """Also with columns of other types."""
     reader = _source("label_table", "labels.parquet", change_bytes, folder)
-    table = pd.read_parquet(io.BytesIO(reader.contents[0]))
-    n = len(table)
-    columns = [[value] * n for value in (b"\xff\xfe", [1, 2], {"a": 1}, None, 0.5, pd.Timestamp(0))]
-    for name in ("image", "Mass", "age"):
-        for column in (*columns, range(n), pd.Categorical(["a"] * n)):
-            reader.contents.append(_written(table.assign(**{name: column}).to_parquet))
-    return reader
+    table = pd.read_parquet(reader.file)
+    columns = [[value] * len(table) for value in (b"\xff\xfe", [1, 2], {"a": 1}, None, 0.5, pd.Timestamp(0))]
+    changed = [table.assign(**{name: column}) for name in ("image", "Mass", "age") for column in columns]
+    return reader._replace(others=[_written(each.to_parquet) for each in changed])
 
 
 def _medmnist(folder: Path) -> Reader:
     """Also with arrays of other types and shapes, and with objects."""
     reader = _source("medmnist", "images.npz", change_bytes, folder)
-    arrays = dict(np.load(io.BytesIO(reader.contents[0])))
+    arrays = dict(np.load(reader.file))
+    changed = []
     for name in ("train_images", "train_labels"):
-        array = arrays[name]
-        others = [array.astype(kind) for kind in ("f4", "i8", "S3", "U3", "c8", "?", "O")]
-        for other in (*others, array.ravel(), array[..., None, None], np.asfortranarray(array)):
-            changed = arrays | {name: other}
-            reader.contents.append(_written(lambda file, changed=changed: np.savez_compressed(file, **changed)))
-    return reader
+        others = [arrays[name].astype(kind) for kind in ("f4", "i8", "S3", "U3", "c8", "?", "O")]
+        others += [arrays[name].ravel(), arrays[name][..., None, None], np.asfortranarray(arrays[name])]
+        changed += [arrays | {name: other} for other in others]
+    return reader._replace(
+        others=[_written(lambda file, each=each: np.savez_compressed(file, **each)) for each in changed]
+    )
 
 
-def _weights(folder: Path) -> Reader:
-    """Weights of Keras 3 and Keras 2, and the beginning of files of other libraries."""
+def _weights(name: str, folder: Path) -> Reader:
+    """Weights of Keras 3 (``.weights.h5``) or Keras 2, and the beginning of files of other libraries."""
     import h5py
     import keras
 
@@ -196,19 +187,15 @@ def _weights(folder: Path) -> Reader:
             for weight in layer.weights:
                 group[weight.name] = weight.numpy()
 
-    def read(content: bytes) -> None:
-        # Keras chooses the format by the name.
-        path = folder / ("changed.h5" if b"layer_names" in content else "changed.weights.h5")
-        path.write_bytes(content)
-        find_weights("densenet121", str(path), folder)
-        load_weights(network, path)
+    def read() -> None:
+        find_weights("densenet121", str(folder / name), folder)
+        load_weights(network, folder / name)
         assert all(np.isfinite(values).all() for values in network.get_weights())
 
     header = b'{"kernel": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
     safetensors = len(header).to_bytes(8, "little") + header + bytes(8)
     torch = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03." + bytes(64)
-    saved = [(folder / name).read_bytes() for name in ("new.weights.h5", "old.h5")]
-    return Reader([*saved, safetensors, torch], change_bytes, read)
+    return Reader(folder / name, read, change_bytes, (safetensors, torch))
 
 
 def _registered(file: str, change: Change, folder: Path) -> Reader:
@@ -222,12 +209,11 @@ def _registered(file: str, change: Change, folder: Path) -> Reader:
     place.parent.mkdir(parents=True)
     ImageClassifier(grey_network(32), RECIPE, fixed_rule(calibration="platt"), {"task": "effusion"}).save(place)
 
-    def read(content: bytes) -> None:
-        (place / file).write_bytes(content)
+    def read() -> None:
         scored = load_classifier(str(folder / "model")).score_batch([GREY[:32, :32]])
         assert scored["probability"].between(0, 1).all(), scored
 
-    return Reader([(place / file).read_bytes()], change, read)
+    return Reader(place / file, read, change)
 
 
 def _dataset(file: str, change: Change, folder: Path) -> Reader:
@@ -238,33 +224,15 @@ def _dataset(file: str, change: Change, folder: Path) -> Reader:
     from cxr_pipeline.framework.datasets.files import FileDataset
     from cxr_pipeline.framework.datasets.table import TableDataset
 
-    catalogued = (FileDataset if file != "splits.parquet" else TableDataset)(filepath=folder / file)
-    if file == "drift_profile.npz":
-        sides = [features_of(make_classifier(), patients) for patients in (range(1, 31), range(31, 61))]
-        catalogued.save(ReferenceProfile.fit(*sides, outputs=("ill",), seed=0))
-    elif file == "splits.parquet":
-        catalogued.save(pd.DataFrame({"image": [f"{number}.png" for number in range(50)], "split": "train"}))
-    else:
-        catalogued.save({"kind": "binary", "classes": ["a", "b"], "thresholds": {"b": 0.5}})
-
-    def read(content: bytes) -> None:
-        (folder / file).write_bytes(content)
-        _explained(catalogued.load)
-
-    return Reader([(folder / file).read_bytes()], change, read)
-
-
-def _explained(call: Callable[[], object]) -> None:
-    """Raise `UserError` for an error that a command explains."""
-    from cxr_pipeline.framework.exit import explain
-
-    try:
-        call()
-    except Exception as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        raise UserError(explained[0]) from error
+    sides = [features_of(make_classifier(), patients) for patients in (range(1, 31), range(31, 61))]
+    content = {
+        "decision_rule.json": {"kind": "binary", "classes": ["a", "b"], "thresholds": {"b": 0.5}},
+        "splits.parquet": pd.DataFrame({"image": [f"{number}.png" for number in range(50)], "split": "train"}),
+        "drift_profile.npz": ReferenceProfile.fit(*sides, outputs=("ill",), seed=0),
+    }
+    catalogued = (TableDataset if file == "splits.parquet" else FileDataset)(filepath=folder / file)
+    catalogued.save(content[file])
+    return Reader(folder / file, catalogued.load, change)
 
 
 def _records(folder: Path) -> Reader:
@@ -273,57 +241,47 @@ def _records(folder: Path) -> Reader:
     from cxr_pipeline.common.origins import Origins
     from cxr_pipeline.experiments.cells import is_done
 
-    def read(content: bytes) -> None:
+    origins = {"model": {"digest": "5f3a", "inputs": {"images": "11aa"}}}
+    contents = (vars(Holder.current("effusion")), origins, {"error": None, "seconds": 1.5, "run_id": "1a2b"})
+    first, *others = (json.dumps(content).encode() for content in contents)
+    (folder / "record").write_bytes(first)
+
+    def read() -> None:
         for name in ("run.json", "origins.json", "outcome.json", "mlflow_run.json"):
-            (folder / name).write_bytes(content)
+            shutil.copy(folder / "record", folder / name)
         lock = RunLock(folder / "run.lock", "effusion")
         lock.acquire("effusion")
         lock.release()
         Origins(folder / "origins.json").check({"model": "5f3a"})
         is_done(folder)
 
-    records: list[Mapping[str, Any]] = [
-        vars(Holder.current("effusion")),
-        {"model": {"digest": "5f3a", "inputs": {"images": "11aa"}}},
-        {"error": None, "seconds": 1.5, "run_id": "1a2b"},
-    ]
-    return Reader([json.dumps(record).encode() for record in records], change_json, read)
+    return Reader(folder / "record", read, change_json, others)
 
 
 def _checkpoints(folder: Path) -> Reader:
-    """A damaged checkpoint counts as none."""
     from cxr_pipeline.training.checkpoints import PhaseState
 
     path = folder / "state.npz"
     groups: dict[int, list[Any]] = {0: [np.ones(5)]}
     PhaseState([{"epoch": 1, "loss": 0.5}], groups, groups, [np.ones((3, 2))], [np.ones(1)]).save(path)
-
-    def read(content: bytes) -> None:
-        path.write_bytes(content)
-        PhaseState.load(path)
-
-    return Reader([path.read_bytes()], change_bytes, read, ())
+    return Reader(path, partial(PhaseState.load, path), change_bytes)
 
 
 def _stored_arrays(folder: Path) -> Reader:
     """A damaged array counts as missing, and is never returned."""
-    from cxr_pipeline.common.array_store import ArrayStore
+    from cxr_pipeline.common.array_store import ArrayStore, write_shard
 
     values = np.arange(12, dtype=np.float32).reshape(3, 4)
-    store = ArrayStore(folder / "store", np.float32, (4,))
-    store.write(["0", "1", "2"], values)
-    shard = store.shard_of("0")
+    keys = ["0", "1", "2"]
 
-    def read(content: bytes) -> None:
-        shard.unlink(missing_ok=True)
-        shard.write_bytes(content)
-        opened = ArrayStore(folder / "store", np.float32, (4,))
-        missing = opened.missing(["0", "1", "2"])
-        found = [key for key in ("0", "1", "2") if key not in missing]
+    def read() -> None:
+        opened = ArrayStore(folder, np.float32, (4,))
+        missing = opened.missing(keys)
+        found = [key for key in keys if key not in missing]
         if found:
             assert np.array_equal(opened.read(found), values[[int(key) for key in found]])
 
-    return Reader([shard.read_bytes()], change_bytes, read)
+    return Reader(write_shard(folder, keys, values), read, change_bytes)
 
 
 def _parameters(folder: Path) -> Reader:
@@ -334,21 +292,18 @@ def _parameters(folder: Path) -> Reader:
     from cxr_pipeline.framework.config_loader import TaskConfigLoader
     from cxr_pipeline.framework.invalid_parameters import check_parameters
 
-    changed = folder / "demo" / "parameters.yml"
-    for place in (folder / "base", changed.parent):
+    file = folder / "demo" / "parameters.yml"
+    for place in (folder / "base", file.parent):
         place.mkdir()
-    shutil.copy(CONF / "demo" / "globals.yml", changed.parent)
+    shutil.copy(CONF / "demo" / "globals.yml", file.parent)
+    block = OmegaConf.to_container(OmegaConf.create(parameters_of("effusion", "demo")))
+    file.write_text(json.dumps({"effusion": block}))
 
-    def load() -> None:
+    def read() -> None:
         loaded = TaskConfigLoader(str(folder), env="demo", **settings.CONFIG_LOADER_ARGS)["parameters"]
         check_parameters(loaded, {}, "effusion")
 
-    def read(content: bytes) -> None:
-        changed.write_bytes(content)
-        _explained(load)
-
-    block = OmegaConf.to_container(OmegaConf.create(parameters_of("effusion", "demo")))
-    return Reader([json.dumps({"effusion": block}).encode()], change_json, read)
+    return Reader(file, read, change_json)
 
 
 def _requests(folder: Path) -> Reader:
@@ -359,43 +314,42 @@ def _requests(folder: Path) -> Reader:
 
     with mlflow_file(folder):
         app = scoring_server.init(mlflow.pyfunc.load_model(register(grey_network(32), fixed_rule(), RECIPE)["uri"]))
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "query_string": b""}
+    scope["headers"] = [(b"content-type", b"application/json")]
     loop = asyncio.new_event_loop()
 
-    async def post(body: bytes) -> tuple[int, bytes]:
-        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/invocations", "query_string": b""}
-        scope["headers"] = [(b"content-type", b"application/json")]
-        sent: list[Any] = []
+    def read() -> None:
+        answers: list[Any] = []
 
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body}
+            return {"type": "http.request", "body": (folder / "request").read_bytes()}
 
         async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
+            answers.append(message)
 
-        await app(scope, receive, send)
-        return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
-
-    def read(content: bytes) -> None:
-        status, body = loop.run_until_complete(post(content))
+        loop.run_until_complete(app(dict(scope), receive, send))
+        status, body = answers[0]["status"], b"".join(answer.get("body", b"") for answer in answers)
         assert status in (200, 400), (status, body[:300])
         assert b"site-packages" not in body, body[:300]
         if status == 400:
             raise UserError(body.decode())
-        for answer in json.loads(body)["predictions"]:
-            assert answer["status"] == "refused" or 0 <= answer["probability"] <= 1, answer
+        for row in json.loads(body)["predictions"]:
+            assert row["status"] == "refused" or 0 <= row["probability"] <= 1, row
 
     image = base64.b64encode(_encoded("PNG", GREY)[0]).decode()
-    requests: list[dict[str, Any]] = [
+    requests = (
         {"dataframe_records": [{"image": image}, {"image": "/etc/passwd"}], "params": {"heatmap": False}},
         {"dataframe_split": {"columns": ["image"], "data": [[image], [""]]}, "params": {"heatmap": True}},
         {"inputs": [image]},
         {"inputs": {"image": [image]}},
         {"instances": [{"image": image}]},
-    ]
-    return Reader([json.dumps(request).encode() for request in requests], change_json, read)
+    )
+    first, *others = (json.dumps(request).encode() for request in requests)
+    (folder / "request").write_bytes(first)
+    return Reader(folder / "request", read, change_json, others)
 
 
-# Makes a reader with files in an empty folder.
+# Each makes a reader with files in an empty folder.
 READERS: dict[str, Callable[[Path], Reader]] = {
     "PNG": partial(_images, _pngs, change=change_png),
     "JPEG": partial(_images, _jpegs),
@@ -411,10 +365,11 @@ READERS: dict[str, Callable[[Path], Reader]] = {
     "chexpert": partial(_source, "chexpert", "train.csv", change_table),
     "dicom_folder labels": partial(_source, "dicom_folder", "labels.csv", change_table),
     "dicom_folder headers": partial(_source, "dicom_folder", "a/1.dcm", change_bytes),
-    "pixel_table": partial(_source, "pixel_table", "chests.csv.gz", change_table),
+    "pixel_table": partial(_source, "pixel_table", "chests.csv.gz", in_gzip(change_table)),
     "gzip": partial(_source, "pixel_table", "chests.csv.gz", change_bytes),
     "medmnist": _medmnist,
-    "weights": _weights,
+    "Keras 3 weights": partial(_weights, "new.weights.h5"),
+    "Keras 2 weights": partial(_weights, "old.h5"),
     "model settings": partial(_registered, "classifier.json", change_json),
     "model network": partial(_registered, "model.keras", change_bytes),
     "catalog JSON": partial(_dataset, "decision_rule.json", change_json),
