@@ -45,7 +45,8 @@ def make_classifier() -> ImageClassifier:
 
     image = keras.Input((SIZE, SIZE, 1))
     rows = keras.layers.AveragePooling2D((2, SIZE))(image)
-    pooled = keras.layers.Flatten(name=POOLED)(keras.layers.Rescaling(1 / 255)(rows))
+    grey = keras.layers.Conv2D(1, 1, kernel_initializer=keras.initializers.Constant(1 / 255))(rows)
+    pooled = keras.layers.Flatten(name=POOLED)(grey)
     score = keras.layers.Dense(1, "sigmoid", name=OUTPUT)
     network = keras.Model(image, score(pooled))
     weights = np.zeros((SIZE // 2, 1))

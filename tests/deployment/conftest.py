@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from shipped import parameters_of
 from stub_models import fixed_rule
 
 from cxr_pipeline.data.phantoms import draw_patient
@@ -20,14 +21,8 @@ Images = np.ndarray
 @pytest.fixture(scope="session")
 def settings() -> dict[str, Any]:
     """Settings of `detect_drift`."""
-    limits = {
-        "pixels": {"warn": 0.2, "refuse": 0.9},
-        "features": {"warn": 0.65, "refuse": 0.9},
-        "scores": {"warn": 0.1, "refuse": 0.5},
-        "prevalence": {"warn": 0.2, "refuse": 0.8},
-        "calibration": {"warn": 0.05, "refuse": 0.25},
-    }
-    return {"alpha": 0.01, "min_images": 30, "limits": limits, "seed": 0}
+    drift = parameters_of()["drift"]
+    return {**{name: drift[name] for name in ("alpha", "min_images", "limits")}, "seed": 0}
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 import pandas as pd
 import pytest
+from shipped import parameters_of
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
@@ -24,14 +25,7 @@ from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
 MODEL = "cxr-chest-demo"
 TASK = config.Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
 SOURCES = config.Sources({"a": {"layout": "phantoms", "path": "a", "n_patients": 3, "prevalence": {}}})
-RULE = config.Retraining(
-    floors={"auc": 0.6},
-    sensitivity_margin=0.05,
-    auc_margin=0.02,
-    improvement="better",
-    max_relabelled_fraction=0.25,
-    force=False,
-)
+RULE = config.Retraining(**{**parameters_of()["retraining"], "max_relabelled_fraction": 0.25})
 IMAGES = pd.DataFrame(
     {
         "source": "a",
