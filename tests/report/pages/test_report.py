@@ -202,7 +202,7 @@ def numbers_of(items):
 def test_each_item_of_the_guidelines_is_either_answered_or_listed_as_unknown(content):
     answered = ";".join(re.findall(r"^\*(.*)\*$", render_card(content), flags=re.MULTILINE))
     for guideline, column, last in (("CLAIM", 1, 42), ("TRIPOD+AI", 2, 27)):
-        unknown = [items[column] for items in wording()["not_answered"]]
+        unknown = [items[column] for items in wording()["not_answered"]["items"]]
         listed = [*re.findall(rf"{re.escape(guideline)} ([^;]*)", answered), *unknown]
         assert set().union(*map(numbers_of, listed)) == set(range(3, last + 1))
     claimed = set().union(*map(numbers_of, re.findall(r"CLAIM ([^;]*)", answered)))

@@ -17,13 +17,7 @@ def use(content: ReportContent) -> Section:
         f"For researchers with knowledge of radiology and statistics: {kind.text(kind.purpose)}. The model returns "
         f"{kind.text(kind.output)}."
     )
-    out_of_scope = [
-        "It is for research use only. It is not a medical device and has not been assessed as one.",
-        "Do not use it for diagnosis, for triage, or for any decision about a patient.",
-        f"It was tested only on images from {tested}. Expect worse results on images from elsewhere.",
-        "It was trained and tested on the labels of its sources. The results do not reveal errors in these labels.",
-        kind.text(kind.limits),
-    ]
+    out_of_scope = [text.format(tested=tested, limits=kind.text(kind.limits)) for text in wording()["out_of_scope"]]
     blocks: list[Block] = [purpose, "Out of scope:", out_of_scope]
     return Section("Intended use", blocks, items="CLAIM 4, 6; TRIPOD+AI 4, 27b", anchor="use")
 
@@ -158,39 +152,20 @@ def split(content: ReportContent) -> Section:
 def monitoring(task: str, *, phantom: bool) -> Section:
     """State how new images are monitored and how the model is updated."""
     demo = " --env demo" if phantom else ""
-    blocks = [
-        "A reference profile of the training and validation images is stored with the model in MLflow. "
-        f"kedro run{demo} --pipeline={task}_drift compares new images with it.",
-        f"kedro run{demo} --pipeline={task}_retraining trains a challenger on newer data and promotes it only if it "
-        f"passes the promotion rule. kedro lineage{demo} {task} lists the versions, their data and the decisions.",
-        "Scoring rejects an image that it cannot read and gives the reason. scoring.out_of_distribution sets what "
-        "happens to out-of-distribution images.",
-    ]
+    blocks = [text.format(task=task, demo=demo) for text in wording()["monitoring"]]
     return Section("Monitoring and updates", blocks, items="TRIPOD+AI 24, 27a", anchor="monitoring")
 
 
 def limitations(content: ReportContent) -> Section:
     """State whether the model was tested on a source that it was not trained on, and what retraining compares."""
-    _, external = _tested(content)
-    tested = "No source was used for testing only, so that it was not tested on images from elsewhere."
-    if external:
-        tested = (
-            f"It was tested on images from {sources_named(external)}, used for testing only. This is an external test "
-            "only if these images are from another institution, which this pipeline cannot know."
-        )
-    retraining = (
-        "Retraining compares a challenger with the current champion only, each time on largely the same test patients. "
-        "With retraining.improvement=better_or_newer, small losses within the margins can accumulate, limited only by "
-        "the floors; better is the strict setting."
-    )
-    return Section("Limitations", [[tested, retraining]], items="CLAIM 32, 38; TRIPOD+AI 26", anchor="limitations")
+    texts, (_, external) = wording()["limitations"], _tested(content)
+    tested = texts["external"].format(sources=sources_named(external)) if external else texts["internal"]
+    items = "CLAIM 32, 38; TRIPOD+AI 26"
+    return Section("Limitations", [[tested, texts["retraining"]]], items=items, anchor="limitations")
 
 
 def not_answered() -> Section:
     """List the information that a run does not have, with the items of the guidelines."""
-    explanation = (
-        "The guidelines also require the following information, which the pipeline does not have. Add it before you "
-        "publish or use the model."
-    )
-    table = Table(("unknown to this pipeline", "CLAIM", "TRIPOD+AI"), wording()["not_answered"], "long")
-    return Section("Unknown to this pipeline", [explanation, table], anchor="unknown")
+    texts = wording()["not_answered"]
+    table = Table(("unknown to this pipeline", "CLAIM", "TRIPOD+AI"), texts["items"], "long")
+    return Section("Unknown to this pipeline", [texts["explanation"], table], anchor="unknown")
