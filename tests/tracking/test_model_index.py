@@ -98,12 +98,12 @@ def test_a_version_has_its_aliases_and_its_run_may_be_in_another_experiment_or_g
 def test_the_records_of_a_model_are_listed_newest_first(runs: dict[str, str], store: Path) -> None:
     uri = f"sqlite:///{store}/mlflow.db"
     records = model_index.versions_of("cxr-effusion", uri)
-    names = {"effusion": 1, "registered cell": 2, "not ours": 3}
+    names = ("effusion", "registered cell", "not ours")
+    assert [record.number for record in records] == [4, 3, 2, 1]
     assert {record.number: record.run_id for record in records} == {
         4: None,
-        **{n: runs[name] for name, n in names.items()},
+        **{names[name]: runs[name] for name in names},
     }
-    assert [record.number for record in records] == [4, 3, 2, 1]
     newest, *_, first = records
     assert (newest.metrics, newest.parameters) == ({}, {})
     assert (first.metrics["auc"], first.parameters) == (0.875, {"training.epochs": "3"})
