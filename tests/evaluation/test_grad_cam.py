@@ -138,8 +138,7 @@ def test_other_images_the_size_of_a_batch_and_dropout_make_no_difference():
     ],
 )
 def test_the_layer_is_the_deepest_with_enough_positions_that_all_paths_pass(name, size, expected):
-    options = {"n_outputs": 2, "exclusive": False, "head_units": 0, "dropout": 0.2, "seed": 0}
-    model = build_model(name=name, weights_file=None, size=size, **options)
+    model = build_model(name=name, size=size, n_outputs=2, dropout=0.2)
     layer = model.get_layer(GradCam(model).layer)
     assert layer.name == expected
     images = np.random.default_rng(0).integers(0, 256, (1, size, size, 1)).astype(np.float32)

@@ -33,8 +33,7 @@ def eager():
 @pytest.mark.parametrize(("name", "pooling", "kind"), CASES)
 def test_a_network_scores_and_explains_its_smallest_images(name, pooling, kind):
     size, (n_outputs, exclusive) = max(SIZE, SMALLEST_SIZES[name]), KINDS[kind]
-    head = {"n_outputs": n_outputs, "exclusive": exclusive, "head_units": 0, "dropout": 0.0, "seed": 0}
-    model = build_model(name=name, weights_file=None, size=size, pooling=pooling, **head)
+    model = build_model(name=name, size=size, pooling=pooling, n_outputs=n_outputs, exclusive=exclusive)
     image = np.random.default_rng(0).integers(0, 256, (1, size, size), np.uint8)
     scores = model(image[..., np.newaxis]).numpy()
     assert scores.shape == (1, n_outputs)

@@ -57,8 +57,7 @@ def make_subject(folder, kind="binary", *, pretrained=False, bias=0.0):
     images, y = NoiseImages(140), labels_of(kind, 140)
 
     def build():
-        options = {"size": SIZE, "n_outputs": y.shape[1], "head_units": 0, "dropout": 0.0, "seed": 0}
-        model = build_model(name="small_cnn", weights_file=None, exclusive=False, **options)
+        model = build_model(name="small_cnn", size=SIZE, n_outputs=y.shape[1])
         for layer in model.layers[: model.layers.index(model.get_layer(POOLED))] if pretrained else ():
             layer.trainable = False
         model.get_layer(OUTPUT).bias.assign([bias, *[0.0] * (y.shape[1] - 1)])

@@ -84,9 +84,8 @@ def model(images: PhantomImages, y: np.ndarray, tmp_path_factory: pytest.TempPat
         ImageSet.unweighted(images=images, sha256=names[part], y=y[part])
         for part in (slice(TRAINING), slice(TRAINING, TRAINING + VALIDATION))
     )
-    options = {"size": SIZE, "n_outputs": 1, "exclusive": False, "head_units": 0, "dropout": 0.2, "seed": 0}
     fitted, _ = fit(
-        model=build_model(name="small_cnn", weights_file=None, **options),
+        model=build_model(name="small_cnn", size=SIZE, dropout=0.2),
         train=train,
         validation=validation,
         settings=SETTINGS,

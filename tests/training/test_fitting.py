@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from shipped import parameters_of
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.checkpoints import Row
@@ -20,21 +21,10 @@ from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 SIZE = 32
-SETTINGS = TrainingSettings(
-    loss="weighted_cross_entropy",
-    optimizer="adamw",
-    learning_rate=3e-3,
-    schedule="cosine",
-    weight_decay=1e-3,
-    head_weight_decay=1e-3,
-    epochs=3,
-    batch_size=16,
-    monitor="val_auc",
-    tolerance=0.0,
-    patience=None,
-    mixed_bfloat16=False,
-    seed=0,
-    fine_tuning=FineTuningSettings(cut="block3_pool", epochs=3, learning_rate=1e-3, batch_size=16),
+FINE_TUNING = {"cut": "block3_pool", "epochs": 3, "learning_rate": 1e-3, "batch_size": 16}
+CHANGES = {"epochs": 3, "learning_rate": 3e-3, "batch_size": 16, "head_weight_decay": 1e-3, "tolerance": 0.0}
+SETTINGS = TrainingSettings.from_dict(
+    {**parameters_of()["training"], **CHANGES, "patience": None, "seed": 0, "fine_tuning": FINE_TUNING}
 )
 AUGMENTATION: dict[str, Any] = {
     **{"rotation": 5.0, "translation": 0.05, "zoom": 0.0, "brightness": 0.1, "contrast": 0.0, "noise": 0.01},
@@ -78,8 +68,8 @@ def images() -> MemoryImages:
 
 def build(*, pretrained: bool, seed: int = 0, n_outputs: int = 1, exclusive: bool = False) -> keras.Model:
     """Build a small network; if pretrained, all layers below the head are frozen."""
-    options = {"size": SIZE, "n_outputs": n_outputs, "head_units": 8, "dropout": 0.3, "seed": seed}
-    model = build_model(name="small_cnn", weights_file=None, exclusive=exclusive, **options)
+    options = {"n_outputs": n_outputs, "exclusive": exclusive, "head_units": 8, "dropout": 0.3, "seed": seed}
+    model = build_model(name="small_cnn", size=SIZE, **options)
     if pretrained:
         for layer in model.layers[: model.layers.index(model.get_layer("pooled"))]:
             layer.trainable = False
@@ -298,8 +288,7 @@ def test_several_outputs_are_learned(tmp_path: Path, exclusive: bool, pretrained
 def pretrained(name: str) -> keras.Model:
     """Build a backbone with batch statistics of noise, so that an update of them can be detected."""
     size = SMALLEST_SIZES[name]
-    settings = {"size": size, "n_outputs": 3, "head_units": 0, "dropout": 0.1, "seed": 0}
-    model = build_model(name=name, weights_file=None, exclusive=False, **settings)
+    model = build_model(name=name, size=size, n_outputs=3, dropout=0.1)
     backbone = model.layers[: model.layers.index(model.get_layer("pooled"))]
     for layer in backbone:
         if isinstance(layer, keras.layers.BatchNormalization):

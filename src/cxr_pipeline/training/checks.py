@@ -1,7 +1,6 @@
 """Check before any work that a network can be built and trained as configured."""
 
 from pathlib import Path
-from typing import Any
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.networks.architectures import SMALLEST_SIZES
@@ -29,5 +28,4 @@ def check_network(name: str, *, weights: str, size: int, cut: str | None, raw: P
     from cxr_pipeline.training.phases import cut_layer
 
     file = None if weights == "imagenet" else find_weights(name, weights, raw)
-    head: dict[str, Any] = {"n_outputs": 1, "exclusive": False, "head_units": 0, "dropout": 0.0, "seed": 0}
-    cut_layer(build_model(name=name, weights_file=file, size=size, cut=cut, **head), cut)
+    cut_layer(build_model(name=name, weights_file=file, size=size, cut=cut), cut)

@@ -39,8 +39,7 @@ def random_images(name: str, n: int = 3) -> np.ndarray:
 
 
 def build(name: str, weights_file: Path | None) -> Any:
-    options = {"n_outputs": 2, "exclusive": False, "head_units": 0, "dropout": 0.0, "seed": 1}
-    return build_model(name=name, weights_file=weights_file, size=SMALLEST_SIZES[name], **options)
+    return build_model(name=name, weights_file=weights_file, size=SMALLEST_SIZES[name], n_outputs=2, seed=1)
 
 
 @cache

@@ -17,8 +17,8 @@ SMALL = pytest.mark.parametrize("name", ["small_cnn", "cnn"])
 
 
 def build(name: str = "small_cnn", weights_file: Path | None = None, **changes: Any) -> Any:
-    settings = {"size": SIZE, "n_outputs": 1, "exclusive": False, "head_units": 8, "dropout": 0.3, "seed": 1}
-    return build_model(name=name, weights_file=weights_file, **settings | changes)
+    settings = {"size": SIZE, "head_units": 8, "dropout": 0.3, "seed": 1, **changes}
+    return build_model(name=name, weights_file=weights_file, **settings)
 
 
 def random_images(n: int = 2, size: int = SIZE) -> np.ndarray:

@@ -23,13 +23,13 @@ FLOAT32_LAYERS = ("image", IMAGE_STANDARDISATION, GREY_TO_RGB, NORMALISATION, "a
 def build_model(
     *,
     name: str,
-    weights_file: Path | None,
     size: int,
-    n_outputs: int,
-    exclusive: bool,
-    head_units: int,
-    dropout: float,
-    seed: int,
+    weights_file: Path | None = None,
+    n_outputs: int = 1,
+    exclusive: bool = False,
+    head_units: int = 0,
+    dropout: float = 0.0,
+    seed: int = 0,
     pooling: str = "average",
     cut: str | None = None,
 ) -> keras.Model:
@@ -40,8 +40,8 @@ def build_model(
 
     Args:
         name: one of `NETWORKS`.
-        weights_file: pretrained weights of the backbone without its top, or None.
         size: side S of an image in pixels, at least that of `SMALLEST_SIZES`.
+        weights_file: pretrained weights of the backbone without its top, or None.
         n_outputs: number of outputs, k.
         exclusive: end in a softmax over the outputs; otherwise in k sigmoids.
         head_units: units of the dense layer before the outputs; 0 for none.
