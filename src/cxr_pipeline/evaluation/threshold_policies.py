@@ -48,7 +48,7 @@ def choose_threshold(y_true: ArrayLike, probability: ArrayLike, *, rule: str, va
 
     Example:
         >>> choose_threshold([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9], rule="target_sensitivity", value=0.5).threshold
-        0.75
+        0.4
     """
     positive, probability = known_images(y_true, probability)
     counts = len(positive), int(positive.sum())
