@@ -46,7 +46,7 @@ def table():
 
 
 @pytest.fixture
-def page(read_page):
+def page(read_page, drawn):
     def render(table, *, phantom=False, replicates=200):
         task = {"name": "effusion", "title": "Pleural effusion"}
         bootstrap = {"replicates": replicates, "confidence": 0.9}

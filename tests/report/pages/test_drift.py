@@ -13,7 +13,7 @@ def same(drift_report):
 
 
 @pytest.fixture
-def text_of(read_page):
+def text_of(read_page, drawn):
     """Return the text of the sections of a report's page."""
     return lambda report: read_page(drift.render_drift(report)).text
 

@@ -28,7 +28,7 @@ def entry(name="cxr-effusion 1", auc=0.875, **changed):
 
 
 @pytest.fixture
-def page(read_page):
+def page(read_page, drawn):
     return lambda *entries: read_page(render_leaderboard(leaderboard(entries)))
 
 

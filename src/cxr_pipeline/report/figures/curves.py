@@ -24,12 +24,8 @@ MOST_PANELS_WIDE = 4
 ONE_CLASS_ONLY = "Nothing to draw: no class has both positive and negative test images."
 PANEL_STYLE = {"lines.linewidth": 1.5, "lines.markersize": 5, "xtick.labelsize": 7, "ytick.labelsize": 7}
 DOTTED: dict[str, Any] = {"color": GREY, "linestyle": ":", "linewidth": 1.5}
-UNIT_SQUARE: dict[str, Any] = {
-    "xlim": (-0.03, 1.03),
-    "ylim": (-0.03, 1.03),
-    "xticks": (0, 0.5, 1),
-    "yticks": (0, 0.5, 1),
-}
+RANGE, TICKS = (-0.03, 1.03), (0, 0.5, 1)
+UNIT_SQUARE: dict[str, Any] = {"xlim": RANGE, "ylim": RANGE, "xticks": TICKS, "yticks": TICKS}
 
 
 class Output(NamedTuple):
