@@ -1,6 +1,5 @@
 import json
-
-import pytest
+import re
 
 from cxr_pipeline.deployment.promotion import COMPARED, decide
 from cxr_pipeline.report.pages.promotion_record import decision_files, decision_record, render_decision, stop_record
@@ -57,8 +56,7 @@ def test_a_record_has_what_was_compared_and_each_condition():
         "Floors: auc 0.6. With a champion also: the lower bound of the difference in sensitivity is above -0.05, and",
     ):
         assert sentence in page
-    for absent in ("PHANTOM", "Drift of"):
-        assert absent not in page
+    assert not re.search("PHANTOM|Drift of", page)
 
 
 def test_a_first_version_is_not_compared():
@@ -81,11 +79,11 @@ def test_undefined_metrics_and_tiny_differences_are_shown():
     assert "| +0.000 (+0.000 to +0.000) |" in render_decision(record(comparison_of(difference=tiny)))
 
 
-@pytest.mark.parametrize("improvement", ["better", "better_or_newer"])
-def test_the_rule_is_described(improvement):
-    page = render_decision({**record(comparison_of()), "rule": {**RULE, "improvement": improvement, "floors": {}}})
-    assert "Floors: none." in page
-    assert ("trained on newer data" in page.split("## Rule")[1]) == (improvement == "better_or_newer")
+def test_the_rule_is_described():
+    for improvement, newer in (("better", False), ("better_or_newer", True)):
+        page = render_decision({**record(comparison_of()), "rule": {**RULE, "improvement": improvement, "floors": {}}})
+        assert "Floors: none." in page
+        assert ("trained on newer data" in page.split("## Rule")[1]) == newer
 
 
 def test_the_files_are_named_after_the_time():
