@@ -55,7 +55,9 @@ def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFr
         - ``pointing_game_random``, ``box_area``: the expected ``pointing_game`` of a random point, and ``heat_in_box``
           of a constant map.
     """
-    blob = _centred_blob(heatmaps.shape[-1])
+    centres = (np.arange(heatmaps.shape[-1]) + 0.5) / heatmaps.shape[-1]
+    along = np.exp(-(((centres - 0.5) / CENTRED_SIGMA) ** 2) / 2)
+    blob = np.outer(along, along)
     rows = [_measure_map(heatmap, blob, drawn) for heatmap, drawn in zip(heatmaps, boxes, strict=True)]
     return pd.DataFrame(rows, columns=["n_boxes", *MEASURES])
 
@@ -122,13 +124,6 @@ def overlay(image: NDArray[np.uint8], heatmap: NDArray[np.floating]) -> NDArray[
     colors = 255 * colormaps["viridis"](np.asarray(heatmap, dtype=np.float64))[..., :3]
     mixed: NDArray[np.float64] = (1 - share) * image[..., np.newaxis] + share * colors
     return np.rint(mixed).astype(np.uint8)
-
-
-def _centred_blob(size: int) -> NDArray[np.float64]:
-    """Return a Gaussian blob in the centre of an image, float64 [size, size]."""
-    centres = (np.arange(size) + 0.5) / size
-    along = np.exp(-(((centres - 0.5) / CENTRED_SIGMA) ** 2) / 2)
-    return np.outer(along, along)
 
 
 def _measure_map(heatmap: FloatArray, blob: FloatArray, boxes: FloatArray) -> tuple[float, ...]:

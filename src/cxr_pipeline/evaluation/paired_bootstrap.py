@@ -103,6 +103,8 @@ def paired_differences(
         design", Stat. Med. 17, 1998.
         Phipson, Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9, 2010.
     """
+    from scipy.stats import rankdata
+
     table, baseline, _ = match_images(table, baseline, outputs)
     mine, other = (Scores.from_table(each, outputs) for each in (table, baseline))
     known = np.flatnonzero(~np.isnan(mine.y_true).all(axis=1))
@@ -114,7 +116,7 @@ def paired_differences(
     perfect = _without_errors(pair[0].outputs, patients, exclusive=exclusive, confidence=bootstrap["confidence"])
     # Models that give the same scores would agree on other patients, too.
     same = all(np.array_equal(getattr(mine, name), getattr(other, name)) for name in ("probability", "predicted"))
-    same_ranking = np.array_equal(_ranks(mine.probability), _ranks(other.probability))
+    same_ranking = np.array_equal(*(rankdata(scores.probability, "dense", axis=0) for scores in (mine, other)))
     agree = {**dict.fromkeys(DECISIONS, same), **dict.fromkeys(AREAS, same_ranking)}
     return {
         name: _difference(
@@ -191,11 +193,6 @@ def _without_errors(
         estimates.append(estimate_metrics(positive, positive.astype(np.float64), positive, of_images, confidence))
     means = {name: mean_estimate([found.get(name) for found in estimates]) for name in METRICS}
     return {**means, "balanced_accuracy": means["sensitivity"]} if exclusive else means
-
-
-def _ranks(probability: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the rank of each image among the distinct probabilities of each output, [n, k]."""
-    return np.column_stack([np.unique(column, return_inverse=True)[1] for column in probability.T])
 
 
 def _difference(
