@@ -19,14 +19,7 @@ _context.set_forkserver_preload(_PRELOADED)
 
 
 class KedroProcess:
-    """A running kedro command, used like a `subprocess.Popen`.
-
-    Args:
-        folder: project folder.
-        arguments: arguments of the command, without ``kedro``.
-        output: file for its output.
-        environment: additional environment variables.
-    """
+    """A running kedro command in a project folder, used like a `subprocess.Popen`; its output goes to a file."""
 
     def __init__(self, folder: Path, *arguments: str, output: Path, **environment: str) -> None:
         self.output = output

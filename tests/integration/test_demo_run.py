@@ -74,13 +74,10 @@ def test_metrics_have_the_documented_form(metrics) -> None:
     assert {"precision", "f1", "brier", "ece"} <= set(metrics["metrics"])
 
 
-def test_every_row_of_the_source_is_accounted_for(data, reporting) -> None:
+def test_every_row_of_the_source_is_accounted_for_and_no_patient_is_in_two_splits(data, reporting, splits) -> None:
     counts = json.loads((reporting / "data_report.json").read_text())["sources"]["phantoms"]
     assert counts["rows_read"] == counts["manifest"] + sum(counts["quarantine"].values()) + counts["not_on_disk"]
     assert len(pd.read_parquet(data / "03_primary/effusion/manifest.parquet")) == counts["manifest"]
-
-
-def test_no_patient_is_in_two_splits(splits) -> None:
     assert splits.groupby("patient_id")["split"].nunique().max() == 1
     assert set(splits["split"]) == {"train", "validation", "test"}
 

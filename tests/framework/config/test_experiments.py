@@ -34,14 +34,16 @@ def test_cells_and_a_grid_can_be_combined_and_switched_off() -> None:
     assert list(ablation(cells={"a": {}}, grid={"dropout": None}).overrides()) == ["a"]
     assert list(ablation(grid={**grid, "loss": {"focal": None}}).overrides()) == ["low", "high"]
     assert list(ablation(cells={"a": {}}, grid={"loss": {"focal": None}}).overrides()) == ["a"]
+    assert list(ablation(cells={"a": {}, "low": None}, grid=grid).overrides()) == ["a", "low", "high"]
+    with pytest.raises(ValidationError, match=r"cells and grid both have a cell named 'low'; rename"):
+        ablation(cells={"a": {}, "low": {}}, grid=grid)
 
 
 @pytest.mark.parametrize("name", ["../up", "", " a", "a/b", "<b>", "x" * 61])
 def test_an_invalid_name_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError):
-        ablation(cells={name: {}})
-    with pytest.raises(ValidationError):
-        ablation(grid={name: {"a": {}}})
+    for cells in ({"cells": {name: {}}}, {"grid": {name: {"a": {}}}}):
+        with pytest.raises(ValidationError):
+            ablation(**cells)
 
 
 def test_an_ablation_needs_cells_and_its_baseline_must_be_one() -> None:
@@ -64,14 +66,6 @@ def test_the_parameters_of_each_cell_are_validated() -> None:
     parameters = lay_over(PARAMETERS, {"training": {"epoch": 3}})
     with pytest.raises(UserError, match=r"^t: training\.epoch: Extra inputs are not permitted, found 3"):
         check_cells("t", parameters, ablation(cells={"a": {}}))
-
-
-def test_a_cell_and_a_level_of_the_same_name_are_refused() -> None:
-    grid = {"dropout": {"baseline": {"model": {"dropout": 0.1}}, "high": {"model": {"dropout": 0.6}}}}
-    cells = {"baseline": {}, "other": {}}
-    with pytest.raises(ValidationError, match=r"cells and grid both have a cell named 'baseline'; rename"):
-        ablation(cells=cells, grid=grid)
-    assert list(ablation(cells=cells | {"baseline": None}, grid=grid).overrides()) == ["other", "baseline", "high"]
 
 
 @pytest.mark.parametrize(
