@@ -100,10 +100,7 @@ def test_the_records_of_a_model_are_listed_newest_first(runs: dict[str, str], st
     records = model_index.versions_of("cxr-effusion", uri)
     names = ("effusion", "registered cell", "not ours")
     assert [record.number for record in records] == [4, 3, 2, 1]
-    assert {record.number: record.run_id for record in records} == {
-        4: None,
-        **{names[name]: runs[name] for name in names},
-    }
+    assert [record.run_id for record in records] == [None, *(runs[name] for name in reversed(names))]
     newest, *_, first = records
     assert (newest.metrics, newest.parameters) == ({}, {})
     assert (first.metrics["auc"], first.parameters) == (0.875, {"training.epochs": "3"})
