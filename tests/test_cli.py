@@ -16,7 +16,7 @@ FILE = {"params": {"effusion": {"model": {"dropout": 0.1, "head_units": 8}}, "ra
     ("file", "merged"),
     [({}, PARAMS), (FILE, {"effusion": {"model": {"dropout": 0.2, "head_units": 8}}, "raw": "/images"})],
 )
-def test_parameters_of_the_command_line_are_merged_over_those_of_a_file(monkeypatch, file, merged) -> None:
+def test_parameters_of_the_command_line_are_merged_over_those_of_a_file(monkeypatch, file, merged):
     monkeypatch.setattr("kedro.framework.project.pipelines", ["effusion"])
     monkeypatch.setattr(module.kedro_run, "callback", lambda **given: given)
     names = {"pipeline": "effusion", "pipelines": []}
@@ -39,7 +39,7 @@ def test_parameters_of_the_command_line_are_merged_over_those_of_a_file(monkeypa
         (("jupyter", "lba"), "No such command 'lba'"),
     ],
 )
-def test_wrong_arguments_end_with_one_line(monkeypatch, arguments, words) -> None:
+def test_wrong_arguments_end_with_one_line(monkeypatch, arguments, words):
     monkeypatch.setattr("kedro.framework.project.pipelines", ["effusion", "effusion_drift"])
     ended = CliRunner().invoke(cli, arguments, prog_name="kedro")
     assert isinstance(ended.exception, SystemExit)
@@ -58,7 +58,7 @@ def test_wrong_arguments_end_with_one_line(monkeypatch, arguments, words) -> Non
 )
 def test_a_command_prints_one_line_outside_a_project_and_in_its_subfolders(
     tmp_path, project, folder, arguments, status, printed
-) -> None:
+):
     (project / "data").mkdir()
     command = [sys.executable, "-m", "cxr_pipeline", *arguments]
     ended = subprocess.run(command, cwd=tmp_path / folder, capture_output=True, text=True)

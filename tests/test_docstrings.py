@@ -15,7 +15,7 @@ MODULES = sorted(
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_examples_print_what_they_say(module: str, tmp_path: Path) -> None:
+def test_examples_print_what_they_say(module, tmp_path):
     """``tmp_path`` and ``Path`` are there for examples that write a file."""
     found = doctest.testmod(
         importlib.import_module(module),

@@ -13,7 +13,7 @@ def pipelines():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_has_all_stages_in_order_and_needs_only_parameters_and_its_own_ledger(pipelines, task) -> None:
+def test_a_task_has_all_stages_in_order_and_needs_only_parameters_and_its_own_ledger(pipelines, task):
     order = list(dict.fromkeys(node.namespace.removeprefix(f"{task}.") for node in pipelines[task].nodes))
     assert sorted(order) == sorted(STAGES)
     fitted = STAGES.index("thresholds") + 1
@@ -23,7 +23,7 @@ def test_a_task_has_all_stages_in_order_and_needs_only_parameters_and_its_own_le
     assert free == {f"{task}.earlier_splits", "parameters"}
 
 
-def test_bare_stages_are_not_registered(pipelines) -> None:
+def test_bare_stages_are_not_registered(pipelines):
     others = {f"{task}_{name}" for task in TASKS for name in OTHERS}
     assert set(pipelines) == {"__default__", "comparison", *TASKS, *others}
 
@@ -34,7 +34,7 @@ HEAVY = {"tensorflow", "keras", "sklearn", "optuna", "matplotlib", "dask"}
 @pytest.mark.parametrize(
     ("arguments", "said"), [(["registry", "list"], "- effusion_scoring"), (["lineage", "--help"], "--patient ID")]
 )
-def test_kedro_lists_what_there_is_without_importing_large_libraries(project, arguments, said) -> None:
+def test_kedro_lists_what_there_is_without_importing_large_libraries(project, arguments, said):
     # Kedro's settings loader accesses every module in sys.modules, and so would load lazy ones.
     code = (
         "import sys; from pathlib import Path; from kedro.framework.cli.cli import KedroCLI;"

@@ -1,8 +1,5 @@
 """Phantoms, a small untrained network, and the features that it extracts from them."""
 
-from collections.abc import Callable
-from typing import Any
-
 import keras
 import numpy as np
 import pytest
@@ -11,7 +8,6 @@ from stub_models import fixed_rule
 
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures, extract_features
-from cxr_pipeline.evaluation.decision_rule import DecisionRule
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE, N_PATIENTS = 48, 480
@@ -19,19 +15,19 @@ Images = np.ndarray
 
 
 @pytest.fixture(scope="session")
-def settings() -> dict[str, Any]:
+def settings():
     """Settings of `detect_drift`."""
     drift = parameters_of()["drift"]
     return {**{name: drift[name] for name in ("alpha", "min_images", "limits")}, "seed": 0}
 
 
 @pytest.fixture(scope="session")
-def rule() -> DecisionRule:
+def rule():
     return fixed_rule(("well", "ill"))
 
 
 @pytest.fixture(scope="session")
-def network() -> keras.Model:
+def network():
     image = keras.Input((SIZE, SIZE, 1))
     kernel = keras.initializers.RandomNormal(0, 0.02, seed=3)
     convolved = keras.layers.Conv2D(24, 5, strides=3, activation="relu", kernel_initializer=kernel)(image)
@@ -41,38 +37,38 @@ def network() -> keras.Model:
 
 
 @pytest.fixture(scope="session")
-def images() -> Images:
+def images():
     """The first image of each patient."""
     drawn = (next(draw_patient(k, size=SIZE, prevalence={"Effusion": 0.45}, seed=5)) for k in range(1, N_PATIENTS + 1))
     return np.stack([image.pixels for image in drawn])
 
 
 @pytest.fixture(scope="session")
-def extract(network: keras.Model, rule: DecisionRule) -> Callable[[Images], ImageFeatures]:
-    def extract(images: Images) -> ImageFeatures:
+def extract(network, rule):
+    def extract(images):
         return extract_features(network, rule, (images[start : start + 64] for start in range(0, len(images), 64)))
 
     return extract
 
 
 @pytest.fixture(scope="session")
-def phantoms(extract: Callable[[Images], ImageFeatures], images: Images) -> ImageFeatures:
+def phantoms(extract, images):
     return extract(images)
 
 
 @pytest.fixture(scope="session")
-def concatenate() -> Callable[..., ImageFeatures]:
-    def concatenate(*parts: ImageFeatures) -> ImageFeatures:
+def concatenate():
+    def concatenate(*parts):
         return ImageFeatures(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
 
     return concatenate
 
 
 @pytest.fixture(scope="session")
-def simulate() -> Callable[..., ImageFeatures]:
+def simulate():
     """Draw the features of images from plain distributions, with calibrated probabilities."""
 
-    def simulate(n: int, seed: int, *, k: int = 1, d: int = 6, source: str = "") -> ImageFeatures:
+    def simulate(n, seed, *, k=1, d=6, source=""):
         rng = np.random.default_rng(seed)
         probability = rng.beta(1, 1, (n, k))
         return ImageFeatures(

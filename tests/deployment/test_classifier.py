@@ -2,7 +2,6 @@ import functools
 import json
 import zipfile
 from dataclasses import replace
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -23,7 +22,7 @@ SIZE = 16
 RECIPE = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
 
 
-def grey_lines(slopes: tuple[float, ...], offsets: tuple[float, ...]) -> keras.Model:
+def grey_lines(slopes, offsets):
     """Return a network whose scores are straight lines over the mean grey, as a fraction of white."""
     image = keras.Input((SIZE, SIZE, 1), name="image")
     lines = keras.layers.Dense(len(slopes))
@@ -32,17 +31,17 @@ def grey_lines(slopes: tuple[float, ...], offsets: tuple[float, ...]) -> keras.M
     return network
 
 
-def grey_image(grey: int) -> np.ndarray:
+def grey_image(grey):
     return np.full((SIZE, SIZE), grey, np.uint8)
 
 
 @pytest.fixture(scope="module")
-def classifier() -> ImageClassifier:
+def classifier():
     return ImageClassifier(grey_network(SIZE), RECIPE, fixed_rule(), {"task": "effusion", "images": "real"})
 
 
 @functools.cache
-def with_several_outputs(kind: str) -> ImageClassifier:
+def with_several_outputs(kind):
     """A classifier with thresholds that differ: of exclusive classes, or of findings that may come together."""
     classes, slopes, offsets, thresholds = {
         "multiclass": (("No Finding", "Mass", "Nodule"), (1.0, -0.75, -0.25), (0.0, 0.75, 0.25), (0.5, 0.375, 0.0625)),
@@ -63,7 +62,7 @@ def with_several_outputs(kind: str) -> ImageClassifier:
         ("multilabel", 204, [0.8, 0.4], "Edema|Pleural_Thickening"),
     ],
 )
-def test_several_outputs_have_a_probability_and_a_threshold_each(kind, grey, probabilities, decision) -> None:
+def test_several_outputs_have_a_probability_and_a_threshold_each(kind, grey, probabilities, decision):
     classifier, images = with_several_outputs(kind), [grey_image(grey), ImageRefused("unreadable", "")]
     table, rule = classifier.score_batch(images), classifier.decision_rule
     names = [f"probability_{name}" for name in rule.classes]
@@ -79,7 +78,7 @@ def test_several_outputs_have_a_probability_and_a_threshold_each(kind, grey, pro
 @pytest.mark.parametrize(
     ("kind", "classes"), [("binary", ("normal", "pneumonia")), ("multilabel", ("nofinding", "effusion"))]
 )
-def test_a_classifier_of_another_task_is_an_error(classifier: ImageClassifier, kind: str, classes: tuple[str]) -> None:
+def test_a_classifier_of_another_task_is_an_error(classifier, kind, classes):
     classifier.check_classes("binary", ("nofinding", "effusion"), model="The model named by effusion.scoring.model")
     with pytest.raises(UserError, match=r"effusion\.scoring\.model is binary, .* nofinding, effusion"):
         classifier.check_classes(kind, classes, model="The model named by effusion.scoring.model")
@@ -87,7 +86,7 @@ def test_a_classifier_of_another_task_is_an_error(classifier: ImageClassifier, k
 
 @settings(max_examples=15, deadline=None)
 @given(greys=st.lists(st.none() | st.integers(0, 255), max_size=9), batch_size=st.integers(1, 5))
-def test_the_score_of_an_image_does_not_depend_on_the_batch(classifier, greys, batch_size) -> None:
+def test_the_score_of_an_image_does_not_depend_on_the_batch(classifier, greys, batch_size):
     prepared = [ImageRefused("unreadable", "") if grey is None else grey_image(grey) for grey in greys]
     batches = [prepared[start : start + batch_size] for start in range(0, len(prepared), batch_size)]
     table = pd.concat([classifier.score_batch(batch) for batch in batches or [[]]])
@@ -97,7 +96,7 @@ def test_the_score_of_an_image_does_not_depend_on_the_batch(classifier, greys, b
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
-def test_a_loaded_classifier_scores_as_the_saved_one(kind: str, classifier: ImageClassifier, tmp_path: Path) -> None:
+def test_a_loaded_classifier_scores_as_the_saved_one(kind, classifier, tmp_path):
     classifier = classifier if kind == "binary" else with_several_outputs(kind)
     classifier.save(tmp_path / "saved")
     loaded = ImageClassifier.load(tmp_path / "saved")
@@ -108,14 +107,14 @@ def test_a_loaded_classifier_scores_as_the_saved_one(kind: str, classifier: Imag
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["classifier.json", "model.keras"]
 
 
-def test_the_state_of_the_optimiser_is_not_saved(classifier: ImageClassifier, tmp_path: Path) -> None:
+def test_the_state_of_the_optimiser_is_not_saved(classifier, tmp_path):
     network = grey_network(SIZE)
     network.compile("adam", "mse")
     network.train_on_batch(np.ones((2, SIZE, SIZE, 1)), np.ones((2, 1)))
     network.save(tmp_path / "whole.keras")
     replace(classifier, model=network).save(tmp_path / "saved")
 
-    def weights(path: Path) -> bytes:
+    def weights(path):
         with zipfile.ZipFile(path) as archive:
             return archive.read("model.weights.h5")
 
@@ -124,7 +123,7 @@ def test_the_state_of_the_optimiser_is_not_saved(classifier: ImageClassifier, tm
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
-def test_the_digest_depends_on_everything_that_affects_a_probability(kind: str, classifier: ImageClassifier) -> None:
+def test_the_digest_depends_on_everything_that_affects_a_probability(kind, classifier):
     classifier = classifier if kind == "binary" else with_several_outputs(kind)
     same = replace(classifier, provenance={"task": "other"})
     values = classifier.decision_rule.to_dict()
@@ -142,7 +141,7 @@ def test_the_digest_depends_on_everything_that_affects_a_probability(kind: str, 
     assert len({classifier.digest, *(other.digest for other in others)}) == 1 + len(others)
 
 
-def test_changed_files_are_not_loaded(classifier: ImageClassifier, tmp_path: Path) -> None:
+def test_changed_files_are_not_loaded(classifier, tmp_path):
     classifier.save(tmp_path / "saved")
     file = tmp_path / "saved" / "classifier.json"
     settings = json.loads(file.read_text())
@@ -152,7 +151,7 @@ def test_changed_files_are_not_loaded(classifier: ImageClassifier, tmp_path: Pat
         ImageClassifier.load(tmp_path / "saved")
 
 
-def test_code_in_a_model_file_is_not_run(classifier: ImageClassifier, tmp_path: Path) -> None:
+def test_code_in_a_model_file_is_not_run(classifier, tmp_path):
     classifier.save(tmp_path / "saved")
     image = keras.Input((SIZE, SIZE, 1))
     harmful = keras.Model(image, keras.layers.Lambda(lambda x: x[:, 0, 0])(image))

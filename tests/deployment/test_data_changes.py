@@ -25,11 +25,11 @@ from cxr_pipeline.deployment.data_changes import (
 SHARES = {"train": 0.5, "validation": 0.25, "test": 0.25, "ignore_given_split": False}
 
 
-def content(name: str) -> str:
+def content(name):
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def manifest(patients: dict[str, int], *, ill: int = 3) -> pd.DataFrame:
+def manifest(patients, *, ill=3):
     """A manifest with a number of images for each patient; every ``ill``-th patient is ill."""
     rows = [
         {
@@ -47,11 +47,11 @@ def manifest(patients: dict[str, int], *, ill: int = 3) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"patient_id": "str", "given_split": "str"})
 
 
-def empty_registry() -> pd.DataFrame:
+def empty_registry():
     return pd.DataFrame(columns=list(COLUMNS), dtype="str")
 
 
-def assign(images: pd.DataFrame, registry: pd.DataFrame | None = None, seed: int = 1) -> pd.DataFrame:
+def assign(images, registry=None, seed=1):
     return assign_splits(images, empty_registry() if registry is None else registry, seed=seed, **SHARES)
 
 
@@ -62,11 +62,11 @@ USED = images_used(IMAGES, SPLITS, NO_REFUSED_IMAGES)
 UNCHANGED = {"new": 0, "relabelled": 0, "reassigned": 0, "gone": 0, "known": 24}
 
 
-def changes(**counts: int) -> DataChanges:
+def changes(**counts):
     return DataChanges(**{**UNCHANGED, **counts})
 
 
-def test_used_images_are_listed_by_content_with_refused_and_without_missing_ones() -> None:
+def test_used_images_are_listed_by_content_with_refused_and_without_missing_ones():
     refused = pd.DataFrame({"sha256": [content("bad")], "reason": ["truncated"], "detail": [""]})
     later = IMAGES.iloc[4:].reset_index(drop=True)
     used = images_used(later, SPLITS, refused)
@@ -79,12 +79,12 @@ def test_used_images_are_listed_by_content_with_refused_and_without_missing_ones
 
 
 @pytest.mark.parametrize("change", ["new", "relabelled", "reassigned", "gone"])
-def test_missing_images_are_a_change_without_newer_data(change: str) -> None:
+def test_missing_images_are_a_change_without_newer_data(change):
     assert changes(**{change: 1})
     assert changes(**{change: 1}).newer == (change != "gone")
 
 
-def test_labels_that_differ_are_a_change() -> None:
+def test_labels_that_differ_are_a_change():
     today = IMAGES.copy()
     today.loc[[0, 7], "label_ill"] = 1 - today.loc[[0, 7], "label_ill"]
     assert find_data_changes(today, USED) == changes(relabelled=2)
@@ -96,13 +96,13 @@ def test_labels_that_differ_are_a_change() -> None:
     assert find_data_changes(IMAGES, used) == find_data_changes(unknown, USED) == changes(relabelled=4)
 
 
-def test_an_image_that_was_refused_before_is_no_change() -> None:
+def test_an_image_that_was_refused_before_is_no_change():
     refused = IMAGES.iloc[[0]][["sha256"]].assign(reason="truncated", detail="")
     used = images_used(IMAGES.iloc[1:].reset_index(drop=True), SPLITS, refused)
     assert find_data_changes(IMAGES, used) == changes(known=23)
 
 
-def test_corrected_patients_are_a_change() -> None:
+def test_corrected_patients_are_a_change():
     images = IMAGES.assign(patient=IMAGES["patient_id"])
     used = USED.merge(images[["sha256", "source", "patient"]], on="sha256")
     assert find_data_changes(images, used) == changes()
@@ -115,7 +115,7 @@ def test_corrected_patients_are_a_change() -> None:
 
 
 @given(st.sets(st.integers(0, 23)), st.sets(st.integers(0, 23)))
-def test_images_are_compared_as_sets(now: set[int], then: set[int]) -> None:
+def test_images_are_compared_as_sets(now, then):
     renamed = IMAGES.assign(image="x" + IMAGES["image"], source="other").iloc[::-1].reset_index(drop=True)
     then_sha256 = renamed.iloc[sorted(then)]["sha256"]
     found = find_data_changes(renamed.iloc[sorted(now)], USED[USED["sha256"].isin(then_sha256)])
@@ -123,7 +123,7 @@ def test_images_are_compared_as_sets(now: set[int], then: set[int]) -> None:
     assert bool(found) == (now != then)
 
 
-def test_images_are_checked_until_the_reference_has_them() -> None:
+def test_images_are_checked_until_the_reference_has_them():
     images = pd.DataFrame({"sha256": list("12345"), "label_ill": [1.0, 0.0, None, 1.0, 0.0]})
     reference = pd.DataFrame({"sha256": list("1235"), "label_ill": [1.0, 1.0, None, 1.0]})
     reference["split"] = ["train", "train", "train", "refused"]
@@ -134,8 +134,8 @@ def test_images_are_checked_until_the_reference_has_them() -> None:
     assert images_to_check(images, other_classes, champion)["sha256"].tolist() == ["2", "3", "4"]
 
 
-def test_too_many_relabelled_images_stop_a_retraining() -> None:
-    def why_stopped(max_fraction: float, **counts: int) -> str | None:
+def test_too_many_relabelled_images_stop_a_retraining():
+    def why_stopped(max_fraction, **counts):
         return too_many_relabelled(changes(**counts), max_fraction=max_fraction, task="chest")
 
     assert why_stopped(0.05, relabelled=5, known=100) is None
@@ -148,7 +148,7 @@ def test_too_many_relabelled_images_stop_a_retraining() -> None:
 
 
 @pytest.mark.parametrize("champion", [2, 3, 5])
-def test_too_much_drift_stops_a_retraining(champion: int) -> None:
+def test_too_much_drift_stops_a_retraining(champion):
     drift = {"verdict": "refuse", "sentence": "Drift in pixels (noise).", "n_new": 1234, "model": {"version": 3}}
     for verdict in ("none", "warn", "unknown"):
         assert too_much_drift({**drift, "verdict": verdict}, model="m", champion=champion, task="chest") is None
@@ -173,13 +173,13 @@ def test_too_much_drift_stops_a_retraining(champion: int) -> None:
         (3, changes(new=1), (4, "rolled back"), False, False, "trained on these 7 images and was rolled back."),
     ],
 )
-def test_whether_to_train(champion, found, decided, force, train, why) -> None:
+def test_whether_to_train(champion, found, decided, force, train, why):
     decision, reason = should_train("m", champion, found, decided, n_images=7, force=force)
     assert decision == train
     assert why in reason
 
 
-def test_rows_that_another_run_added_to_the_registry_stay() -> None:
+def test_rows_that_another_run_added_to_the_registry_stay():
     other = assign(manifest({"p40": 2, "p41": 1, "p42": 1}), SPLITS)
     extended = extend_registry(other, SPLITS, task="chest")
     assert set(extended["image"]) == set(other["image"])
@@ -190,7 +190,7 @@ def test_rows_that_another_run_added_to_the_registry_stay() -> None:
 @pytest.mark.parametrize(
     "change", [{}, {"image": "new.png", "sha256": content("new")}, {"image": "copy.png", "patient_id": "p99"}]
 )
-def test_a_patient_or_content_that_would_move_raises(change: dict[str, str]) -> None:
+def test_a_patient_or_content_that_would_move_raises(change):
     row = SPLITS.iloc[[0]].assign(**change)
     assert find_moved(SPLITS, row).empty
     moved = row.assign(split="test" if row["split"].iloc[0] == "train" else "train")
@@ -200,9 +200,9 @@ def test_a_patient_or_content_that_would_move_raises(change: dict[str, str]) -> 
 
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, 30), min_size=9, unique=True), st.integers(3, 6), st.integers(0, 3))
-def test_no_patient_moves_as_data_grow(numbers: list[int], first: int, seed: int) -> None:
+def test_no_patient_moves_as_data_grow(numbers, first, seed):
     registry = empty_registry()
-    before: dict[str, str] = {}
+    before = {}
     for end in (first, 2 * first, len(numbers)):
         images = manifest({f"p{number}": 1 + number % 3 for number in numbers[:end]})
         registry = extend_registry(registry, assign(images, registry, seed), task="chest")
@@ -213,7 +213,7 @@ def test_no_patient_moves_as_data_grow(numbers: list[int], first: int, seed: int
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_a_version_that_was_trained_on_a_test_image_or_patient_is_not_compared(split: str) -> None:
+def test_a_version_that_was_trained_on_a_test_image_or_patient_is_not_compared(split):
     test = select_split(IMAGES, SPLITS, "test")
     check_unseen(test, USED, SPLITS, version="m 1")
     check_unseen(test.assign(patient_id=None), USED, SPLITS.assign(patient_id=None), version="m 1")

@@ -29,20 +29,20 @@ USED = pd.DataFrame(
 
 
 @pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
+def key(monkeypatch):
     monkeypatch.setenv(VARIABLE, KEY)
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> pd.DataFrame:
+def images(tmp_path):
     return with_patients(USED, MANIFEST, tmp_path / "key")
 
 
-def splits_of(images: pd.DataFrame, *ids: str) -> dict[str, int]:
+def splits_of(images, *ids):
     return images_of_patient(images, ids, Path("no file"))["split"].value_counts().to_dict()
 
 
-def test_patients_are_hashed_together_with_their_source(images, tmp_path) -> None:
+def test_patients_are_hashed_together_with_their_source(images, tmp_path):
     pd.testing.assert_frame_equal(images[list(USED.columns)], USED)
     assert images["source"].fillna("-").tolist() == ["nih", "nih", "nih", "images", "images", "-"]
     assert images[PATIENT].isna().tolist() == [False] * 4 + [True, True]
@@ -65,24 +65,24 @@ def test_patients_are_hashed_together_with_their_source(images, tmp_path) -> Non
         *(([stranger], {}) for stranger in ("3", "p1", "", "0", "nih\x1f1")),
     ],
 )
-def test_a_patient_is_found_by_any_id_and_any_number_of_leading_zeros(images, ids, splits) -> None:
+def test_a_patient_is_found_by_any_id_and_any_number_of_leading_zeros(images, ids, splits):
     assert splits_of(images, *ids) == splits
 
 
-def test_an_exact_id_is_preferred_to_other_leading_zeros(tmp_path) -> None:
+def test_an_exact_id_is_preferred_to_other_leading_zeros(tmp_path):
     ids = pd.Series(["7", "007", "x", "y", "z"], dtype="str")
     images = with_patients(USED, MANIFEST.assign(patient_id=ids, source="nih"), tmp_path / "key")
     assert images_of_patient(images, ["007"], tmp_path / "key")["sha256"].tolist() == ["b"]
 
 
-def test_another_key_or_an_unknown_patient_matches_nothing(images, tmp_path, monkeypatch) -> None:
+def test_another_key_or_an_unknown_patient_matches_nothing(images, tmp_path, monkeypatch):
     unknown = MANIFEST.assign(patient_id=pd.Series([None] * 5, dtype="str"))
     assert splits_of(with_patients(USED, unknown, tmp_path / "key"), "1") == {}
     monkeypatch.setenv(VARIABLE, KEY + "!")
     assert splits_of(images, "1") == {}
 
 
-def test_an_image_is_identified_by_its_content(tmp_path) -> None:
+def test_an_image_is_identified_by_its_content(tmp_path):
     file = tmp_path / "image.png"
     file.write_bytes(b"image")
     digest = hashlib.sha256(b"image").hexdigest()

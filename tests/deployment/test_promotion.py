@@ -1,6 +1,3 @@
-from pathlib import Path
-from typing import Any
-
 import cv2
 import numpy as np
 import pandas as pd
@@ -15,7 +12,7 @@ from cxr_pipeline.data.sources.readers import FileReader
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.promotion import BETTER, BETTER_OR_NEWER, compare, decide, score_images
 
-RULE: dict[str, Any] = {
+RULE = {
     "floors": {"auc": 0.7, "specificity": 0.5},
     "sensitivity_margin": 0.05,
     "auc_margin": 0.02,
@@ -26,7 +23,7 @@ METRICS = {"auc": {"value": 0.9}, "sensitivity": {"value": 0.8}, "specificity": 
 BOOTSTRAP = {"replicates": 300, "confidence": 0.95, "seed": 3}
 
 
-def differences(*, auc: float | None = 0.0, sensitivity: float | None = 0.0) -> dict[str, dict[str, float | None]]:
+def differences(*, auc=0.0, sensitivity=0.0):
     """Differences whose intervals begin at these values."""
     return {"auc": {"low": auc}, "sensitivity": {"low": sensitivity}}
 
@@ -40,11 +37,11 @@ def differences(*, auc: float | None = 0.0, sensitivity: float | None = 0.0) -> 
         ({"auc": {"value": 0.7}}, "There is no champion, and this version reaches every floor."),
     ],
 )
-def test_the_reasons_name_floors_that_are_not_reached(changes, reason) -> None:
+def test_the_reasons_name_floors_that_are_not_reached(changes, reason):
     assert decide(METRICS | changes, None, **RULE).reasons == [reason]
 
 
-def test_the_reasons_name_the_differences_that_are_too_small() -> None:
+def test_the_reasons_name_the_differences_that_are_too_small():
     decision = decide(METRICS, differences(auc=0.1, sensitivity=-0.05), **RULE)
     assert decision.reasons == ["The lower end of the difference in sensitivity, -0.050, is not above -0.050."]
     names = [condition.name for condition in decision.comparison]
@@ -70,7 +67,7 @@ values = st.fixed_dictionaries(
 
 
 @given(values, low_ends, low_ends, rules)
-def test_the_rule_follows_its_definition(metrics: Any, auc: float | None, sensitivity: float | None, rule: Any) -> None:
+def test_the_rule_follows_its_definition(metrics, auc, sensitivity, rule):
     decision = decide(metrics, differences(auc=auc, sensitivity=sensitivity), **rule)
     reached = all(
         metrics[name]["value"] is not None and metrics[name]["value"] >= floor for name, floor in rule["floors"].items()
@@ -85,7 +82,7 @@ def test_the_rule_follows_its_definition(metrics: Any, auc: float | None, sensit
     assert (first.promoted, first.comparison) == (reached, [])
 
 
-def table(seed: int, *, noise: float, threshold: float = 0.5, n: int = 120) -> pd.DataFrame:
+def table(seed, *, noise, threshold=0.5, n=120):
     """Return a score table with decisions; more noise makes the model worse."""
     labels = np.arange(n) % 2
     score = np.clip(labels * 0.4 + 0.3 + noise * np.random.default_rng(seed).standard_normal(n), 0, 1)
@@ -102,11 +99,11 @@ def table(seed: int, *, noise: float, threshold: float = 0.5, n: int = 120) -> p
     )
 
 
-def compared(challenger: pd.DataFrame, champion: pd.DataFrame) -> Any:
+def compared(challenger, champion):
     return compare(challenger, champion, outputs=["ill"], exclusive=False, bootstrap=BOOTSTRAP)
 
 
-def test_models_are_compared_on_the_images_that_both_scored() -> None:
+def test_models_are_compared_on_the_images_that_both_scored():
     found = compared(table(1, noise=0.2), table(2, noise=0.2).iloc[5:].sample(frac=1, random_state=1))
     assert (found["n_images"], found["n_patients"], found["n_left_out"]) == (115, 39, 5)
     for name in ("auc", "sensitivity", "specificity", "balanced_accuracy"):
@@ -117,7 +114,7 @@ def test_models_are_compared_on_the_images_that_both_scored() -> None:
     assert compared(unknown, unknown)["n_patients"] is None
 
 
-def test_sensitivity_is_compared_at_the_threshold_of_each_model() -> None:
+def test_sensitivity_is_compared_at_the_threshold_of_each_model():
     lenient, strict = table(1, noise=0.2, threshold=0.3), table(1, noise=0.2, threshold=0.7)
     assert compared(strict, lenient)["differences"]["auc"]["value"] == 0
     decision = decide(METRICS, compared(strict, lenient)["differences"], **RULE)
@@ -125,7 +122,7 @@ def test_sensitivity_is_compared_at_the_threshold_of_each_model() -> None:
     assert decide(METRICS, compared(lenient, strict)["differences"], **RULE).promoted
 
 
-def test_a_few_patients_do_not_show_that_a_challenger_is_not_worse() -> None:
+def test_a_few_patients_do_not_show_that_a_challenger_is_not_worse():
     champion, challenger = (table(seed, noise=0.05).iloc[:30] for seed in (1, 2))
     found = compared(challenger, champion)["differences"]
     assert found["sensitivity"]["value"] == 0
@@ -137,7 +134,7 @@ def test_a_few_patients_do_not_show_that_a_challenger_is_not_worse() -> None:
     assert decide(METRICS, few, **{**RULE, "auc_margin": 1, "sensitivity_margin": 1}).promoted
 
 
-def test_images_are_scored_with_the_recipe_and_rule_of_the_champion(tmp_path: Path) -> None:
+def test_images_are_scored_with_the_recipe_and_rule_of_the_champion(tmp_path):
     steps = ({"operation": "denoise", "size": 3},)
     recipe = Recipe(size=32, mode="stretch", max_megapixels=0.005, steps=steps)
     champion = ImageClassifier(grey_network(32), recipe, fixed_rule(("well", "ill"), calibration="platt"), {})

@@ -9,12 +9,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import cv2
 import mlflow
@@ -65,7 +63,7 @@ json.dump({"answer": answer, "ours": ours, "imported": sorted(imported & set(sys
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def registered(tmp_path_factory):
     """The champion, which is not the newest version."""
     recipe = Recipe(size=32, mode="fit", max_megapixels=1.0, steps=({"operation": "denoise", "size": 3},))
     with mlflow_file(tmp_path_factory.mktemp("store")):
@@ -75,13 +73,13 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, A
 
 
 @pytest.fixture(scope="module")
-def images() -> list[bytes]:
+def images():
     rng = np.random.default_rng(3)
     pixels = [np.sort(rng.integers(0, 256, (60, 45), np.uint8), axis=axis) for axis in (0, 1)]
     return [cv2.imencode(suffix, image)[1].tobytes() for image, suffix in zip(pixels, (".png", ".jpg"), strict=True)]
 
 
-def compressed_dicom(**elements: str) -> bytes:
+def compressed_dicom(**elements):
     """Return a slice in JPEG 2000 that comes with pydicom, with some of its elements changed."""
     content = io.BytesIO()
     image = pydicom.dcmread(get_testdata_file("MR_small_jp2klossless.dcm", download=False))
@@ -91,18 +89,18 @@ def compressed_dicom(**elements: str) -> bytes:
     return content.getvalue()
 
 
-def elsewhere(**variables: str) -> dict[str, str]:
+def elsewhere(**variables):
     """Return the environment of a process that cannot import the project."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return {**inherited, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), **variables}
 
 
-def as_text(content: bytes) -> str:
+def as_text(content):
     return base64.b64encode(content).decode()
 
 
 @pytest.fixture(scope="module")
-def served(registered: dict[str, Any], images: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def served(registered, images, tmp_path_factory):
     """The answers to eight images in another process, the files of the package there, and the imported modules."""
     asked = [*map(as_text, images), "/etc/passwd", "", as_text(b"no image"), base64.encodebytes(images[0]).decode()]
     asked += map(as_text, (compressed_dicom(), compressed_dicom(Modality="DX")))
@@ -119,7 +117,7 @@ def served(registered: dict[str, Any], images: list[bytes], tmp_path_factory: py
     return json.loads(called.stdout.splitlines()[-1])
 
 
-def test_a_server_answers_as_the_classifier_does(registered, images, served) -> None:
+def test_a_server_answers_as_the_classifier_does(registered, images, served):
     answers = pd.DataFrame(served["answer"])
     assert set(answers.columns) == {"probability", "decision", "threshold", "status", "reason", "heatmap"}
     expected = score(tracking.load_classifier(registered["uri"]), [*images, compressed_dicom(Modality="DX")])
@@ -130,7 +128,7 @@ def test_a_server_answers_as_the_classifier_does(registered, images, served) -> 
     assert answers.reason.fillna("").tolist() == ["", "", "unreadable", "empty", "unreadable", "", "not_chest", ""]
 
 
-def test_a_server_runs_the_code_stored_with_the_model_and_installs_everything_that_it_imports(served) -> None:
+def test_a_server_runs_the_code_stored_with_the_model_and_installs_everything_that_it_imports(served):
     package = Path(served["ours"]["cxr_pipeline"]).parent
     assert package.parent.name == "code"
     assert package != Path(tracking.__file__).parent
@@ -145,7 +143,7 @@ def test_a_server_runs_the_code_stored_with_the_model_and_installs_everything_th
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
-def test_a_model_of_several_classes_answers_with_a_column_for_each(kind, images, tmp_path) -> None:
+def test_a_model_of_several_classes_answers_with_a_column_for_each(kind, images, tmp_path):
     names = ["No Finding", "Mass", "Pleural_Thickening"]
     network = build_model(
         name="small_cnn", weights_file=None, size=32, n_outputs=3, exclusive=kind == "multiclass", head_units=0,
@@ -166,7 +164,7 @@ def test_a_model_of_several_classes_answers_with_a_column_for_each(kind, images,
     json.dumps(answer.to_dict("records"), allow_nan=False)
 
 
-def test_base64_up_to_the_limit_is_decoded() -> None:
+def test_base64_up_to_the_limit_is_decoded():
     for text in ("AAEC/w==", "AAEC\n/w==\n", " AAEC/w=="):
         assert serving.decode_base64(text, max_mib=1) == b"\x00\x01\x02\xff"
     assert len(serving.decode_base64(as_text(bytes(3 * 2**18)), max_mib=0.75)) == 3 * 2**18
@@ -177,7 +175,7 @@ def test_base64_up_to_the_limit_is_decoded() -> None:
             serving.decode_base64(other, max_mib=1)
 
 
-def limited(classifier: ImageClassifier, folder: Path, **limits: float) -> serving.ServedClassifier:
+def limited(classifier, folder, **limits):
     if not folder.exists():
         classifier.save(folder)
     served = serving.ServedClassifier()
@@ -187,13 +185,11 @@ def limited(classifier: ImageClassifier, folder: Path, **limits: float) -> servi
 
 
 @pytest.fixture(scope="module")
-def classifier(registered: dict[str, Any]) -> ImageClassifier:
+def classifier(registered):
     return tracking.load_classifier(registered["uri"])
 
 
-def test_a_server_can_lower_the_limits_but_not_raise_that_of_megapixels(
-    classifier, registered, images, tmp_path
-) -> None:
+def test_a_server_can_lower_the_limits_but_not_raise_that_of_megapixels(classifier, registered, images, tmp_path):
     info = mlflow.models.get_model_info(registered["uri"])
     expected = {"max_images": 256, "max_image_mib": 192, "max_megapixels": 1.0}
     assert info.flavors["python_function"]["config"] == expected == serving.limits_of(classifier.recipe)
@@ -210,7 +206,7 @@ def test_a_server_can_lower_the_limits_but_not_raise_that_of_megapixels(
     assert answer.reason.tolist() == ["too_large"]
 
 
-def test_several_batches_answer_in_order_with_heat_maps_on_request(classifier, images, tmp_path: Path) -> None:
+def test_several_batches_answer_in_order_with_heat_maps_on_request(classifier, images, tmp_path):
     request = pd.DataFrame({"image": [as_text(images[0]), "", as_text(images[1])] * 30})
     served = limited(classifier, tmp_path / "c")
     plain = served.predict(request, {"heatmap": False})
@@ -233,7 +229,7 @@ def test_several_batches_answer_in_order_with_heat_maps_on_request(classifier, i
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     """A folder of sixty images with different mean greys."""
     folder = tmp_path_factory.mktemp("images")
     for number in range(60):
@@ -244,7 +240,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(registered: dict[str, Any], folder: Path) -> dict[str, float]:
+def expected(registered, folder):
     """The probability of each image from scoring the folder; all are different."""
     found = find_images(str(folder), key="folder")
     parts = folder.parent / "predictions.parts"
@@ -255,7 +251,7 @@ def expected(registered: dict[str, Any], folder: Path) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def server(registered: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(registered, tmp_path_factory):
     """``mlflow models serve`` in another process and folder, without the project."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -286,24 +282,24 @@ def server(registered: dict[str, Any], tmp_path_factory: pytest.TempPathFactory)
         process.wait(30)
 
 
-def answers(url: str) -> bool:
+def answers(url):
     try:
         return bool(urllib.request.urlopen(url, timeout=5).status == 200)
     except OSError:
         return False
 
 
-def post(server: str, body: bytes) -> str:
+def post(server, body):
     request = urllib.request.Request(f"{server}/invocations", body, {"Content-Type": "application/json"})
     return str(urllib.request.urlopen(request, timeout=120).read().decode())
 
 
-def ask(server: str, records: list[Any], **params: Any) -> list[dict[str, Any]]:
+def ask(server, records, **params):
     body = {"dataframe_records": records, **({"params": params} if params else {})}
     return list(json.loads(post(server, json.dumps(body).encode()), parse_constant=pytest.fail)["predictions"])
 
 
-def test_one_bad_image_does_not_fail_the_others(server: str, folder: Path, expected: dict[str, float]) -> None:
+def test_one_bad_image_does_not_fail_the_others(server, folder, expected):
     good = {"image": as_text((folder / "07.bmp").read_bytes())}
     bad = [{"image": None}, {"image": 5}, {}, {"image": ["a"]}, {"image": "/etc/passwd"}, {"image": "AAAA" * 200_000}]
     first, *refused, last = ask(server, [good, *bad, good])
@@ -323,7 +319,7 @@ def test_one_bad_image_does_not_fail_the_others(server: str, folder: Path, expec
         ("no JSON", "JSON"),
     ],
 )
-def test_an_invalid_request_is_answered_with_the_reason(server: str, body: Any, message: str) -> None:
+def test_an_invalid_request_is_answered_with_the_reason(server, body, message):
     with pytest.raises(urllib.error.HTTPError) as raised:
         post(server, body.encode() if isinstance(body, str) else json.dumps(body).encode())
     assert raised.value.code == 400
@@ -331,11 +327,11 @@ def test_an_invalid_request_is_answered_with_the_reason(server: str, body: Any, 
     assert answers(f"{server}/ping")
 
 
-def test_parallel_clients_get_their_own_answers_which_are_those_of_scoring(server, folder, expected) -> None:
+def test_parallel_clients_get_their_own_answers_which_are_those_of_scoring(server, folder, expected):
     contents = {name: as_text((folder / name).read_bytes()) for name in expected}
     end = time.monotonic() + SECONDS
 
-    def client(number: int) -> int:
+    def client(number):
         rng, n_calls = random.Random(number), 0
         while time.monotonic() < end:
             names = rng.choices([*contents, "broken"], k=rng.randint(1, 6))

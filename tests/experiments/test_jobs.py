@@ -9,7 +9,6 @@ import sys
 import textwrap
 import threading
 import time
-from typing import Any
 
 import psutil
 import pytest
@@ -49,7 +48,7 @@ WORK = """
         memory = bytearray(payload.get("bytes", 0))
         (folder / f"done {payload['name']}").touch()
 """
-HERE: dict[str, Any] = {"scheduler": None, "memory_gb": 1}
+HERE = {"scheduler": None, "memory_gb": 1}
 
 
 @pytest.fixture
@@ -120,7 +119,7 @@ def test_jobs_run_in_parallel_but_never_compute_a_shared_result_twice(job, tmp_p
 
 
 def test_a_job_whose_worker_dies_ends_and_is_run_again(job, tmp_path):
-    killed: list[int] = []
+    killed = []
 
     def kill_worker():
         """Kill the worker of the first attempt when it runs; later attempts need not wait."""
@@ -150,8 +149,8 @@ SHARES = st.lists(st.lists(st.sampled_from("wxyz"), unique=True, max_size=2), ma
 @given(SHARES, st.randoms(use_true_random=False))
 def test_jobs_wait_only_for_results_that_others_compute(shares, random):
     waiting = [Job(str(number), "m", {}, log="/", shares=tuple(keys)) for number, keys in enumerate(shares)]
-    running: list[Job] = []
-    computed: set[str] = set()
+    running = []
+    computed = set()
     while waiting or running:
         ready = ready_jobs(waiting, running=running, computed=computed)
         running += ready

@@ -1,7 +1,6 @@
 import json
 import math
 from datetime import UTC, datetime
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,7 +12,7 @@ NAN = math.nan
 
 
 def entry(name="cxr-effusion 1", auc=0.875, margin=0.0625, **changes):
-    values: dict[str, Any] = {
+    values = {
         "kind": "version",
         "task": "effusion",
         "images": "real",

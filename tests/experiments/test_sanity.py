@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from typing import Any
 
 import keras
 import numpy as np
@@ -132,7 +131,7 @@ def test_a_few_images_are_memorised(tmp_path, kind, pretrained):
 
 def fake_fit(monkeypatch, *rows):
     """Replace `fit` by a function that reports the given losses and AUCs; return the arguments of its calls."""
-    calls: list[dict[str, Any]] = []
+    calls = []
 
     def fit(**arguments):
         calls.append(arguments)

@@ -4,7 +4,6 @@ import os
 import sqlite3
 import time
 from contextlib import closing
-from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -15,7 +14,7 @@ from cxr_pipeline.experiments.search import StudyPlan
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
 
-SPACE: dict[str, dict[str, Any]] = {
+SPACE = {
     "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
     "model.dropout": {"low": 0.0, "high": 0.6, "step": 0.2},
     "model.head_units": {"low": 0, "high": 256, "step": 64},
@@ -124,7 +123,7 @@ class Runner:
     """Run trials in this process, some of which fail; records how many were requested."""
 
     def __init__(self, study_plan, failures):
-        self.requested: list[int] = []
+        self.requested = []
         self._plan, self._failures = study_plan, failures
 
     def __call__(self, n):

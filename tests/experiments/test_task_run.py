@@ -1,7 +1,6 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -49,7 +48,7 @@ def test_kedro_run_reads_the_config_file(tmp_path, monkeypatch):
     text = RUN.config_file(best, origin="Trial\n1")
     assert text.startswith("# Trial 1\n")
     (tmp_path / "best.yml").write_text(text, encoding="utf-8")
-    created: dict[str, Any] = {}
+    created = {}
 
     class Created(Exception):
         pass
@@ -89,7 +88,7 @@ def test_a_config_file_names_another_configuration_folder_and_does_not_renew_the
 
 @pytest.mark.parametrize("damage", [b"", b"\xff\xff", None], ids=["empty", "no text", "missing"])
 @pytest.mark.parametrize("name", ["model_version", "metrics", "history", "splits", "test_scores", "manifest"])
-def test_damaged_outputs_of_a_run_are_named(tmp_path: Path, name: str, damage: bytes | None) -> None:
+def test_damaged_outputs_of_a_run_are_named(tmp_path, name, damage):
     outputs = RunOutputs(tmp_path, "effusion")
     if damage is not None:
         outputs.path(name).parent.mkdir(parents=True)

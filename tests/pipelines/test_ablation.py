@@ -1,9 +1,7 @@
 """The nodes of the ablation stage; whole ablations run in tests/integration."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,12 +11,11 @@ from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import cells
-from cxr_pipeline.experiments.jobs import Job, Outcome
-from cxr_pipeline.experiments.task_run import TaskRun
+from cxr_pipeline.experiments.jobs import Outcome
 from cxr_pipeline.framework.config import Ablation, Folders, Parallel, Task
 from cxr_pipeline.pipelines.ablation import nodes
 
-CELLS: dict[str, Any] = {
+CELLS = {
     "baseline": {},
     "fixed threshold": {"thresholds": {"policy": {"rule": "fixed", "value": 0.5}}},
     "recall": {"training": {"monitor": "val_recall"}},
@@ -29,18 +26,18 @@ SPLITS = pd.DataFrame({"sha256": ["a", "b", "c"], "split": ["train", "validation
 
 
 @pytest.fixture(scope="module")
-def parameters() -> dict[str, Any]:
+def parameters():
     """The parameters of a task in the demo environment, with the cells above."""
     ablation = {"baseline": "baseline", "common": {}, "cells": CELLS, "grid": None}
     return {**parameters_of(env="demo"), "ablation": ablation}
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+def started(monkeypatch):
     """The jobs of the last call; each succeeds and has an MLflow run."""
-    jobs: list[Job] = []
+    jobs = []
 
-    def run_jobs(given: Sequence[Job], *, width: int, **parallel: Any) -> Iterator[Outcome]:
+    def run_jobs(given, *, width, **parallel):
         assert width == 2, "the number of different trainings, finished or not"
         jobs[:] = given
         for job in given:
@@ -52,14 +49,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 
 
 @pytest.fixture
-def nested(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
+def nested(monkeypatch):
     """The MLflow runs that were nested below others."""
-    runs: set[tuple[str, str]] = set()
+    runs = set()
     monkeypatch.setattr(tracking, "nest_run", lambda run, parent: runs.add((run, parent)))
     return runs
 
 
-def run_cells(run: TaskRun, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+def run_cells(run, parameters):
     return nodes.run_cells(
         data_report={"data_digest": "d", "n_images": len(SPLITS)},
         splits=SPLITS,
@@ -70,7 +67,7 @@ def run_cells(run: TaskRun, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     )
 
 
-def test_each_cell_is_a_child_run_and_equal_cells_are_run_once(parameters, started, nested, current_run) -> None:
+def test_each_cell_is_a_child_run_and_equal_cells_are_run_once(parameters, started, nested, current_run):
     found = run_cells(current_run, parameters)
     assert [cell["name"] for cell in found] == list(CELLS)
     assert [cell["overrides"] for cell in found] == list(CELLS.values())
@@ -81,7 +78,7 @@ def test_each_cell_is_a_child_run_and_equal_cells_are_run_once(parameters, start
     assert training["baseline"] == training["fixed threshold"] == training["recall"] != training["no dropout"]
 
 
-def test_a_later_call_reuses_cells_whose_results_cannot_differ(parameters, started, nested, current_run) -> None:
+def test_a_later_call_reuses_cells_whose_results_cannot_differ(parameters, started, nested, current_run):
     run_cells(current_run, parameters)
     nested.clear()
     run_cells(current_run, lay_over(parameters, {"task": {"title": "Another"}, "resolution": {"workers": 2}}))
@@ -94,11 +91,11 @@ def test_a_later_call_reuses_cells_whose_results_cannot_differ(parameters, start
 TASK = Task(name="chest", title="Chest", kind="binary", classes={"no": ("no",), "yes": ("yes",)})
 
 
-def cell(name: str, error: str | None = None, *, retryable: bool = False) -> dict[str, Any]:
+def cell(name, error=None, *, retryable=False):
     return {"name": name, "error": error, "retryable": retryable}
 
 
-def test_only_a_failed_baseline_fails_the_ablation() -> None:
+def test_only_a_failed_baseline_fails_the_ablation():
     nodes.check_cells([cell("baseline"), cell("too fast", "it diverged"), cell("flat")], "<html>", TASK)
     message = r"1 of 2 cells of chest failed.*first: it diverged.*'first'.*chest\.ablation\.baseline"
     with pytest.raises(UserError, match=message) as error:
@@ -107,7 +104,7 @@ def test_only_a_failed_baseline_fails_the_ablation() -> None:
 
 
 @pytest.mark.parametrize("baseline", [None, "it diverged"])
-def test_killed_cells_can_be_retried(baseline: str | None) -> None:
+def test_killed_cells_can_be_retried(baseline):
     found = [cell("first", baseline), cell("second", "killed by signal 9", retryable=True), cell("third")]
     with pytest.raises(Unavailable, match=r"second: killed by signal 9\. Run the same command again"):
         nodes.check_cells(found, "<html>", TASK)

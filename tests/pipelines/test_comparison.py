@@ -1,11 +1,9 @@
 """The comparison stage through Kedro's runner, from MLflow to the page."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
-import pandas as pd
 import pytest
 import yaml
 from kedro.io import DataCatalog
@@ -29,7 +27,7 @@ METRICS = {
 
 
 @pytest.fixture
-def store(tmp_path: Path, empty_database: Path) -> Iterator[Path]:
+def store(tmp_path, empty_database):
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     yield tmp_path
@@ -37,19 +35,19 @@ def store(tmp_path: Path, empty_database: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> DataCatalog:
+def catalog(tmp_path):
     """The datasets as they are configured, in a folder of the test."""
     configured = Path(__file__).parents[2] / "conf" / "base" / "catalog" / "08_comparison.yml"
     text = configured.read_text().replace("${globals:data}", str(tmp_path))
     return DataCatalog.from_config(yaml.safe_load(text))
 
 
-def compare(catalog: DataCatalog) -> tuple[pd.DataFrame, str]:
+def compare(catalog):
     SequentialRunner().run(create_pipeline(), catalog)
     return catalog.load("leaderboard"), catalog.load("leaderboard_page")
 
 
-def log(name: str, auc: float, parent: str | None = None, **changed: object) -> str:
+def log(name, auc, parent=None, **changed):
     """Log a run as the pipeline of a task does."""
     measured = METRICS | {"metrics": {"auc": {"value": auc, "low": auc - 0.125, "high": auc + 0.0625}}} | changed
     with mlflow.start_run(run_name=name, tags={"mlflow.parentRunId": parent} if parent else {}) as run:
@@ -58,7 +56,7 @@ def log(name: str, auc: float, parent: str | None = None, **changed: object) -> 
     return run.info.run_id
 
 
-def test_versions_and_cells_with_the_same_test_images_are_ranked(store, catalog, tmp_path, capsys, monkeypatch) -> None:
+def test_versions_and_cells_with_the_same_test_images_are_ranked(store, catalog, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     client = mlflow.MlflowClient()
     mlflow.set_experiment("cxr-effusion")
@@ -90,7 +88,7 @@ def test_versions_and_cells_with_the_same_test_images_are_ranked(store, catalog,
     assert str(tmp_path / "08_reporting" / "leaderboard.html") in printed
 
 
-def test_without_models_the_page_says_how_to_train_one(store: Path, catalog: DataCatalog, capsys) -> None:
+def test_without_models_the_page_says_how_to_train_one(store, catalog, capsys):
     table, page = compare(catalog)
     assert table.empty
     hooks.Summary().after_pipeline_run(create_pipeline(), catalog)

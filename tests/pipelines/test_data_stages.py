@@ -1,7 +1,6 @@
 """The stages before training, through Kedro's runner, on images in class folders."""
 
 import io
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,14 +21,14 @@ from cxr_pipeline.pipelines.resolution.nodes import resize_images
 SIZE = 24
 
 
-def draw(path: Path, seed: int, size: int = 40) -> None:
+def draw(path, seed, size=40):
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 255, (size, size), dtype=np.uint8)
     cv2.imwrite(str(path), noise)
 
 
 @pytest.fixture
-def parameters(tmp_path: Path) -> dict[str, object]:
+def parameters(tmp_path):
     folders = {name: tmp_path / name for name in config.Folders.model_fields}
     source = {"layout": "class_folders", "path": "images", "patient_id": r"^p(\d+)_"}
     return {
@@ -45,7 +44,7 @@ def parameters(tmp_path: Path) -> dict[str, object]:
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Path:
+def images(tmp_path):
     """Ten patients with two images each, four of them ill."""
     folder = tmp_path / "raw" / "images"
     for patient in range(10):
@@ -54,7 +53,7 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_recipe_accepts_the_dicom_images_that_any_source_accepts(parameters) -> None:
+def test_the_recipe_accepts_the_dicom_images_that_any_source_accepts(parameters):
     pacs = {"layout": "dicom_folder", "path": "p", "table": "t.csv", "columns": {"image": "i", "labels": "l"}}
     sources = config.Sources(
         {"pacs": {**pacs, "body_parts": ["TORAX"]}, "other": {**pacs, "body_parts": ["CHEST"], "modalities": ["RF"]}}
@@ -68,11 +67,11 @@ def test_the_recipe_accepts_the_dicom_images_that_any_source_accepts(parameters)
 class KeptDataset(MemoryDataset):
     """A dataset that keeps its value after the last node has read it."""
 
-    def _release(self) -> None:
+    def _release(self):
         pass
 
 
-def run(parameters: dict[str, object], earlier: pd.DataFrame | None = None) -> dict[str, object]:
+def run(parameters, earlier=None):
     pipeline = pipeline_of(*PREPARATION, "resampling").filter(
         to_outputs=["sampling_plan", "enhanced_images", "data_report", "quarantine"]
     )
@@ -81,7 +80,7 @@ def run(parameters: dict[str, object], earlier: pd.DataFrame | None = None) -> d
     return run_stage(pipeline, inputs, {name: KeptDataset(copy_mode="assign") for name in pipeline.all_outputs()})
 
 
-def test_every_image_goes_through_all_stages(parameters, images) -> None:
+def test_every_image_goes_through_all_stages(parameters, images):
     results = run(parameters)
     manifest, splits, plan = results["manifest"], results["splits"], results["sampling_plan"]
     assert len(manifest) == 20
@@ -90,8 +89,8 @@ def test_every_image_goes_through_all_stages(parameters, images) -> None:
     assert sorted(plan["image"]) == sorted(splits.loc[splits["split"] == "train", "image"])
 
 
-def test_the_preview_of_the_augmentation_starts_with_the_image_itself(parameters, images, monkeypatch) -> None:
-    drawn: list[np.ndarray] = []
+def test_the_preview_of_the_augmentation_starts_with_the_image_itself(parameters, images, monkeypatch):
+    drawn = []
     monkeypatch.setattr(nodes, "augmentation_preview", lambda views: drawn.append(views) or b"png")
     results = run(parameters)
     prepared, plan = results["enhanced_images"], results["sampling_plan"]
@@ -103,7 +102,7 @@ def test_the_preview_of_the_augmentation_starts_with_the_image_itself(parameters
     assert all((views[:, view] != views[:, 0]).any() for view in range(1, 5))
 
 
-def test_prepared_images_are_resized_and_opened(parameters, images) -> None:
+def test_prepared_images_are_resized_and_opened(parameters, images):
     results = run(parameters)
     row = results["manifest"].iloc[0]
     original = cv2.imread(str(images / row["path"]), cv2.IMREAD_GRAYSCALE)
@@ -114,7 +113,7 @@ def test_prepared_images_are_resized_and_opened(parameters, images) -> None:
     np.testing.assert_array_equal(enhanced, cv2.morphologyEx(resized, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
 
 
-def test_an_image_that_cannot_be_decoded_is_quarantined_and_counted(parameters, images) -> None:
+def test_an_image_that_cannot_be_decoded_is_quarantined_and_counted(parameters, images):
     (images / "ill" / "p2_1.png").write_bytes(b"no image")
     (images / "well" / "p9_1.png").write_bytes((images / "well" / "p9_0.png").read_bytes())
     results = run(parameters)
@@ -126,7 +125,7 @@ def test_an_image_that_cannot_be_decoded_is_quarantined_and_counted(parameters, 
     assert counts["rows_read"] == 20 == counts["manifest"] + 2
 
 
-def test_a_patient_in_several_given_splits_stops_the_run(parameters, tmp_path) -> None:
+def test_a_patient_in_several_given_splits_stops_the_run(parameters, tmp_path):
     for part in ("train", "val", "test"):
         for number, name in enumerate(("well", "ill")):
             draw(tmp_path / "raw" / "given" / part / name / f"p{number}_{part}.png", len(part) * 10 + number)
@@ -136,7 +135,7 @@ def test_a_patient_in_several_given_splits_stops_the_run(parameters, tmp_path) -
         run(parameters)
 
 
-def test_patient_ids_that_are_added_later(parameters, images) -> None:
+def test_patient_ids_that_are_added_later(parameters, images):
     """The parameter that the message offers makes new splits, and the earlier ones are returned as a file."""
     source = {"layout": "class_folders", "path": "images"}
     without = {**parameters, "params:sources": config.Sources({"images": source})}

@@ -1,9 +1,7 @@
 """The validation of new phantoms with a network that recognises ill patients."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,9 +10,7 @@ from shipped import parameters_of
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import images_used
-from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.pipelines.data_validation import nodes
 from cxr_pipeline.pipelines.ingestion.nodes import list_images
@@ -28,17 +24,17 @@ RULE = Retraining(**DEFAULTS["retraining"])
 
 
 @pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch, classifier: ImageClassifier, profile: ReferenceProfile) -> SimpleNamespace:
+def known(monkeypatch, classifier, profile):
     """A stub of MLflow: versions 2 and 3, of which 3 is the champion, and the tags of the run."""
     found = SimpleNamespace(profiles={2: profile, 3: profile}, tags={}, used={}, reference=None, other_classes=None)
 
-    def resolve(uri: str) -> tracking.ModelVersion:
+    def resolve(uri):
         number = int(uri.rpartition("/")[2])
         if number not in found.profiles:
             raise UserError("There is no such version.")
         return tracking.ModelVersion(uri, name=MODEL, version=number, run_id="r")
 
-    def load(name: str, number: int, **task: Any) -> ImageClassifier:
+    def load(name, number, **task):
         if number == found.other_classes:
             raise UserError("Its classes differ.")
         return classifier
@@ -52,9 +48,7 @@ def known(monkeypatch: pytest.MonkeyPatch, classifier: ImageClassifier, profile:
     return found
 
 
-def validate(
-    known: SimpleNamespace, raw: Path, n_new: int = 60, on_drift: str = "refuse", n_before: int = 0, **images: Any
-) -> dict[str, Any]:
+def validate(known, raw, n_new=60, on_drift="refuse", n_before=0, **images):
     """Validate images of new patients, from a source of their own, beside images of the champion.
 
     The champion, version 3, has the first ``n_before`` of them too; version 2 does not.
@@ -75,16 +69,16 @@ def validate(
     return found
 
 
-def verdicts(found: dict[str, Any]) -> dict[str, str]:
+def verdicts(found):
     return {family["name"]: family["verdict"] for family in found["drift"]["families"]}
 
 
-def compared(found: dict[str, Any]) -> tuple[str, int, int]:
+def compared(found):
     """Return the verdict, the version that new images were compared with, and their number."""
     return found["drift"]["verdict"], found["drift"]["model"]["version"], found["drift"]["n_new"]
 
 
-def test_new_images_of_the_same_kind_are_trained_on(known, tmp_path) -> None:
+def test_new_images_of_the_same_kind_are_trained_on(known, tmp_path):
     found = validate(known, tmp_path)
     assert found["drift"]["verdict"] == "none", found["drift"]["sentence"]
     assert "unknown" not in verdicts(found).values()
@@ -93,7 +87,7 @@ def test_new_images_of_the_same_kind_are_trained_on(known, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("on_drift", ["refuse", "warn"])
-def test_wrong_labels_of_new_images_stop_the_retraining_unless_allowed(known, tmp_path, on_drift) -> None:
+def test_wrong_labels_of_new_images_stop_the_retraining_unless_allowed(known, tmp_path, on_drift):
     found = validate(known, tmp_path, on_drift=on_drift, flipped=True)
     same = dict.fromkeys(("pixels", "features", "scores"), "none")
     assert verdicts(found) == {**same, "prevalence": "warn", "calibration": "refuse"}
@@ -106,7 +100,7 @@ def test_wrong_labels_of_new_images_stop_the_retraining_unless_allowed(known, tm
             assert part in found["stopped"]
 
 
-def test_too_few_images_or_a_missing_profile_do_not_stop_the_retraining(known, tmp_path) -> None:
+def test_too_few_images_or_a_missing_profile_do_not_stop_the_retraining(known, tmp_path):
     found = validate(known, tmp_path / "few", n_new=20, flipped=True)
     assert (found["train"], compared(found), known.tags) == (True, ("unknown", 3, 20), {"drift": "unknown"})
     known.profiles[3] = None
@@ -115,7 +109,7 @@ def test_too_few_images_or_a_missing_profile_do_not_stop_the_retraining(known, t
     assert f"{MODEL} 3 has no reference profile" in found["drift"]["sentence"]
 
 
-def test_images_accumulate_until_the_reference_has_them(known, tmp_path) -> None:
+def test_images_accumulate_until_the_reference_has_them(known, tmp_path):
     known.reference = 2
     found = validate(known, tmp_path, n_before=40, flipped=True)
     assert compared(found) == ("refuse", 2, 60)
@@ -126,7 +120,7 @@ def test_images_accumulate_until_the_reference_has_them(known, tmp_path) -> None
     assert validate(known, tmp_path / "relabelled", n_new=20, n_before=20)["drift"] is None
 
 
-def test_the_reference_may_be_a_challenger_that_was_not_promoted(known, tmp_path) -> None:
+def test_the_reference_may_be_a_challenger_that_was_not_promoted(known, tmp_path):
     validate(known, tmp_path, n_before=25)
     known.profiles[4], known.used[4], known.reference = known.profiles[3], known.used[3], 4
     assert compared(validate(known, tmp_path)) == ("none", 4, 35)
@@ -135,7 +129,7 @@ def test_the_reference_may_be_a_challenger_that_was_not_promoted(known, tmp_path
 
 
 @pytest.mark.parametrize("lost", ["deleted", "without a profile", "with other classes"])
-def test_the_champion_replaces_an_unusable_reference(known, tmp_path, lost) -> None:
+def test_the_champion_replaces_an_unusable_reference(known, tmp_path, lost):
     known.reference = 2
     if lost == "deleted":
         del known.profiles[2]
@@ -154,6 +148,6 @@ def test_the_champion_replaces_an_unusable_reference(known, tmp_path, lost) -> N
         {"train": True, "stopped": None, "changes": None},
     ],
 )
-def test_without_training_or_champion_nothing_is_checked(known, changes) -> None:
+def test_without_training_or_champion_nothing_is_checked(known, changes):
     checked = nodes.validate_changes(changes, pd.DataFrame(), TASK, SOURCES, None, None, RULE)
     assert (checked, known.tags) == ({**changes, "drift": None}, {})

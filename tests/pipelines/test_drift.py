@@ -1,9 +1,5 @@
 """The drift and profiling stages through Kedro's runner, on phantoms."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import mlflow
 import numpy as np
 import pytest
@@ -14,7 +10,6 @@ from stage_runs import run_stage
 from stub_models import mlflow_file, register
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.framework.config import Drift, Folders, Resolution, Sources, Task
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
@@ -31,7 +26,7 @@ DEFAULTS = parameters_of()["drift"]
 class Project:
     """The images, manifest, splits and prepared images of a project after training."""
 
-    def __init__(self, folder: Path, classifier: ImageClassifier) -> None:
+    def __init__(self, folder, classifier):
         self.classifier = classifier
         self.folders = Folders(**{name: folder / name for name in Folders.model_fields})
         write(self.folders.raw / "images", range(1, 91))
@@ -41,7 +36,7 @@ class Project:
         split = np.where(self.manifest.patient_id.astype(int) <= 50, "train", "validation")
         self.splits = self.manifest[["source", "image", "sha256", "patient_id"]].assign(split=split)
 
-    def profile(self) -> Any:
+    def profile(self):
         inputs = {
             "model": self.classifier.model,
             "decision_rule": self.classifier.decision_rule.to_dict(),
@@ -54,7 +49,7 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, classifier: ImageClassifier) -> Iterator[Project]:
+def project(tmp_path_factory, classifier):
     """A project with two versions: the champion, and a newer one without a reference profile."""
     folder = tmp_path_factory.mktemp("project")
     with mlflow_file(folder):
@@ -67,11 +62,11 @@ def project(tmp_path_factory: pytest.TempPathFactory, classifier: ImageClassifie
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fresh(tmp_path_factory):
     return write(tmp_path_factory.mktemp("fresh"), range(301, 391))
 
 
-def run(project: Project, tmp_path: Path, *, trained_here: bool = False, **drift: Any) -> tuple[dict[str, Any], str]:
+def run(project, tmp_path, *, trained_here=False, **drift):
     """Run the stage with its outputs in files; manifest and splits exist only if the model was ``trained_here``."""
     tables = {"earlier_manifest": project.manifest, "earlier_splits": project.splits}
     columns = {"earlier_manifest": ["source", "image"], "earlier_splits": ["source", "image", "split"]}
@@ -94,11 +89,11 @@ def run(project: Project, tmp_path: Path, *, trained_here: bool = False, **drift
     return results["drift_report"], results["drift_page"]
 
 
-def verdicts(report: dict[str, Any]) -> dict[str, str]:
+def verdicts(report):
     return {family["name"]: family["verdict"] for family in report["families"]}
 
 
-def test_images_of_the_same_kind_do_not_drift_from_the_champion(project: Project, fresh: Path, tmp_path: Path) -> None:
+def test_images_of_the_same_kind_do_not_drift_from_the_champion(project, fresh, tmp_path):
     report, page = run(project, tmp_path, source={**SOURCE, "path": str(fresh)})
     assert (report["model"]["version"], report["model"]["name"]) == (1, "cxr-effusion")
     assert report["reference"] == {"stored": True, "training_images": 50, "validation_images": 40}
@@ -108,7 +103,7 @@ def test_images_of_the_same_kind_do_not_drift_from_the_champion(project: Project
     assert "No drift was found" in page
 
 
-def test_without_a_champion_the_newest_version_is_used(project, fresh, tmp_path) -> None:
+def test_without_a_champion_the_newest_version_is_used(project, fresh, tmp_path):
     client = mlflow.MlflowClient()
     client.delete_registered_model_alias("cxr-effusion", "champion")
     try:
@@ -120,7 +115,7 @@ def test_without_a_champion_the_newest_version_is_used(project, fresh, tmp_path)
     assert "The patient is unknown for" in page
 
 
-def test_a_missing_profile_is_built_from_the_current_images(project, fresh, tmp_path, caplog) -> None:
+def test_a_missing_profile_is_built_from_the_current_images(project, fresh, tmp_path, caplog):
     source = {**SOURCE, "path": str(fresh)}
     made, page = run(project, tmp_path, trained_here=True, source=source, model="models:/cxr-effusion/2")
     stored, _ = run(project, tmp_path, source=source)
@@ -140,7 +135,7 @@ def test_a_missing_profile_is_built_from_the_current_images(project, fresh, tmp_
         ({"model": "models:/cxr-effusion/9"}, "models:/cxr-effusion/9"),
     ],
 )
-def test_mistakes_in_the_parameters(project, fresh, tmp_path, drift, message) -> None:
+def test_mistakes_in_the_parameters(project, fresh, tmp_path, drift, message):
     with pytest.raises(UserError, match=message):
         run(project, tmp_path, **{"folder": str(fresh), **drift})
     assert not (tmp_path / "drift_report.json").exists()

@@ -1,5 +1,3 @@
-from typing import Any
-
 import pandas as pd
 import pytest
 
@@ -24,11 +22,11 @@ PROMOTION = {
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def calls(monkeypatch):
     """The changes made in MLflow, where version 3 is the champion."""
-    calls: list[Any] = []
+    calls = []
 
-    def record(name: str, result: Any = None) -> Any:
+    def record(name, result=None):
         return lambda *args, **kwargs: calls.append((name, *args, kwargs)) or result
 
     monkeypatch.setattr(aliases, "aliases_of", lambda model: {"champion": 3})
@@ -39,7 +37,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
-def test_without_changes_the_nodes_do_nothing(calls) -> None:
+def test_without_changes_the_nodes_do_nothing(calls):
     changes = {"train": False, "model": MODEL, "champion": 3}
     assert nodes.score_champion({}, changes, pd.DataFrame(), TASK, None, None, None).empty
     files, promotion = nodes.decide_promotion({}, pd.DataFrame(), changes, TASK, None, None)
@@ -51,7 +49,7 @@ def test_without_changes_the_nodes_do_nothing(calls) -> None:
 
 @pytest.mark.parametrize("champion", [None, PROMOTION["champion"]])
 @pytest.mark.parametrize("promoted", [True, False])
-def test_the_decision_is_noted_after_the_aliases_were_moved(calls, promoted: bool, champion: Any) -> None:
+def test_the_decision_is_noted_after_the_aliases_were_moved(calls, promoted, champion):
     nodes.move_aliases({**PROMOTION, "promoted": promoted, "champion": champion})
     over = {"over": champion and 3}
     assert calls == [
@@ -67,7 +65,7 @@ def test_the_decision_is_noted_after_the_aliases_were_moved(calls, promoted: boo
     ("verdict", "floor_met", "reference"),
     [("none", True, 4), ("warn", True, 4), ("refuse", True, 4), ("unknown", True, 2), ("none", False, None)],
 )
-def test_the_reference_moves_once_the_new_images_were_checked(calls, promoted, verdict, floor_met, reference) -> None:
+def test_the_reference_moves_once_the_new_images_were_checked(calls, promoted, verdict, floor_met, reference):
     drift = {"verdict": verdict, "model": {"version": 2}}
     floors = [{"met": True}, {"met": floor_met}]
     nodes.move_aliases({**PROMOTION, "promoted": promoted, "drift": drift, "floors": floors})
@@ -75,9 +73,9 @@ def test_the_reference_moves_once_the_new_images_were_checked(calls, promoted, v
     assert [call[2] for call in calls if call[0] == "set_reference"] == ([reference] if reference else [])
 
 
-def test_a_stop_writes_a_record_moves_no_alias_and_fails_the_run(calls, monkeypatch) -> None:
-    tags: dict[str, str] = {}
-    logged: dict[str, str] = {}
+def test_a_stop_writes_a_record_moves_no_alias_and_fails_the_run(calls, monkeypatch):
+    tags = {}
+    logged = {}
     monkeypatch.setattr(runs, "set_tags", tags.update)
     monkeypatch.setattr(artifacts, "log_texts", lambda texts, folder: logged.update(texts))
     changes = {
@@ -95,6 +93,6 @@ def test_a_stop_writes_a_record_moves_no_alias_and_fails_the_run(calls, monkeypa
     assert any(name in str(raised.value) for name in files)
 
 
-def test_the_record_is_written_before_the_aliases_are_moved() -> None:
+def test_the_record_is_written_before_the_aliases_are_moved():
     order = [node.short_name for node in create_pipeline().nodes]
     assert order == ["score_champion", "decide_promotion", "move_aliases", "fail_if_stopped"]

@@ -1,7 +1,5 @@
 """Decisions whether a registered version becomes the first champion."""
 
-from typing import Any
-
 import pytest
 from shipped import parameters_of
 
@@ -16,11 +14,11 @@ RETRAINING = config.Retraining.model_validate(parameters_of()["retraining"])
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def calls(monkeypatch):
     """The changes made in MLflow, where no version is the champion."""
-    calls: list[Any] = []
+    calls = []
 
-    def record(name: str) -> Any:
+    def record(name):
         return lambda *args, **kwargs: calls.append((name, *args, kwargs))
 
     monkeypatch.setattr(aliases, "aliases_of", lambda model: {"champion": None})
@@ -31,7 +29,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
-def metrics(specificity: float) -> dict[str, Any]:
+def metrics(specificity):
     names = {"auc": 0.9, "sensitivity": 0.75, "specificity": specificity, "balanced_accuracy": 0.75}
     measured = {name: {"value": value, "low": None, "high": None} for name, value in names.items()}
     about = {"task": "effusion", "phantom": False, "n_images": 9, "n_patients": None, "images_digest": "i"}
@@ -39,7 +37,7 @@ def metrics(specificity: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("specificity", "promoted"), [(0.5, True), (0.25, False)])
-def test_the_first_version_that_reaches_the_floors_becomes_the_champion(calls, specificity, promoted) -> None:
+def test_the_first_version_that_reaches_the_floors_becomes_the_champion(calls, specificity, promoted):
     files, promotion = nodes.decide_first_champion(VERSION, metrics(specificity), EVALUATION, RETRAINING)
     assert promotion["promoted"] is promoted
     page = next(text for name, text in files.items() if name.endswith(".md"))
@@ -56,7 +54,7 @@ def test_the_first_version_that_reaches_the_floors_becomes_the_champion(calls, s
     ]
 
 
-def test_a_champion_stays(calls, monkeypatch) -> None:
+def test_a_champion_stays(calls, monkeypatch):
     monkeypatch.setattr(aliases, "aliases_of", lambda model: {"champion": 3})
     files, promotion = nodes.decide_first_champion(VERSION, metrics(0.9), EVALUATION, RETRAINING)
     assert files == {}

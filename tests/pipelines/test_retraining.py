@@ -2,7 +2,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 from unittest.mock import Mock
 
 import pandas as pd
@@ -15,8 +14,8 @@ from cxr_pipeline.data.sources.pseudonyms import VARIABLE
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.deployment.lineage import with_patients
-from cxr_pipeline.experiments.jobs import Job, Outcome
-from cxr_pipeline.experiments.task_run import MODULE, TaskRun
+from cxr_pipeline.experiments.jobs import Outcome
+from cxr_pipeline.experiments.task_run import MODULE
 from cxr_pipeline.framework import config
 from cxr_pipeline.pipelines.data_validation import nodes as data_validation
 from cxr_pipeline.pipelines.retraining import nodes
@@ -42,18 +41,18 @@ TRAIN = {"train": True, "model": MODEL, "champion": None, "digest": "7" * 64, "n
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> config.Folders:
+def folders(tmp_path):
     """The same folder for everything."""
     return config.Folders(**dict.fromkeys(config.Folders.model_fields, tmp_path))
 
 
 @pytest.fixture
-def launch(current_run: TaskRun) -> TaskRun:
+def launch(current_run):
     return replace(current_run, task="chest", parameters={"training": {"epochs": 2}})
 
 
 @pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def registered(monkeypatch):
     """A stub of MLflow: the champion, its images, an earlier decision, and the changes that were made."""
     monkeypatch.setenv(VARIABLE, "a key that nobody can guess")
     used = with_patients(USED, IMAGES, Path("nowhere"))
@@ -70,19 +69,19 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 class TestFindChanges:
-    def find(self, images: pd.DataFrame, launch: TaskRun, **rule: Any) -> dict[str, Any]:
+    def find(self, images, launch, **rule):
         folders = config.Folders(**dict.fromkeys(config.Folders.model_fields, Path("nowhere")))
         retraining = RULE.model_copy(update=rule)
         found = data_validation.find_changes(images, TASK, SOURCES, folders, retraining, launch)
         json.dumps(found)
         return found
 
-    def test_without_a_champion_all_images_are_trained_on(self, registered, launch) -> None:
+    def test_without_a_champion_all_images_are_trained_on(self, registered, launch):
         found = self.find(IMAGES, launch)
         assert (found["train"], found["model"], found["champion"], found["newer"]) == (True, MODEL, None, True)
         assert registered.tags == {}
 
-    def test_unchanged_images_are_trained_on_only_by_force(self, registered, launch) -> None:
+    def test_unchanged_images_are_trained_on_only_by_force(self, registered, launch):
         registered.champion = 3
         found = self.find(IMAGES.iloc[::-1], launch)
         assert (found["train"], found["newer"]) == (False, False)
@@ -90,26 +89,26 @@ class TestFindChanges:
         assert registered.calls == [("finish", MODEL, 3)]
         assert self.find(IMAGES, launch, force=True)["train"]
 
-    def test_patients_hashed_with_another_key_are_not_compared(self, registered, launch) -> None:
+    def test_patients_hashed_with_another_key_are_not_compared(self, registered, launch):
         registered.champion = 3
         corrected = IMAGES.assign(patient_id=list("pprs"))
         assert self.find(corrected, launch)["changes"]["reassigned"] == 1
         registered.same_key = False
         assert self.find(corrected, launch)["changes"]["reassigned"] == 0
 
-    def test_splits_are_not_renewed(self, registered, launch) -> None:
+    def test_splits_are_not_renewed(self, registered, launch):
         renewing = replace(launch, parameters={"splitting": {"renew": True}})
         with pytest.raises(UserError, match=r"kedro run --pipeline=chest --params chest\.splitting\.renew=true"):
             self.find(IMAGES, renewing)
 
-    def test_too_many_relabelled_images_stop_the_retraining(self, registered, launch) -> None:
+    def test_too_many_relabelled_images_stop_the_retraining(self, registered, launch):
         registered.champion = 3
         found = self.find(IMAGES.assign(label_ill=[1.0, 0.0, 0.0, 1.0]), launch)
         assert not found["train"]
         assert found["stopped"].startswith("2 of 4 images have new labels")
         assert registered.tags == {}
 
-    def test_the_digest_depends_on_images_labels_patients_and_training_parameters(self, registered, launch) -> None:
+    def test_the_digest_depends_on_images_labels_patients_and_training_parameters(self, registered, launch):
         digest = self.find(IMAGES, launch)["digest"]
         unused = replace(launch, parameters={**launch.parameters, "retraining": {}})
         assert digest == self.find(IMAGES.assign(image="x", path="y").iloc[::-1], launch)["digest"]
@@ -125,15 +124,15 @@ class TestFindChanges:
 
 class TestTrainChallenger:
     @pytest.fixture
-    def place(self, tmp_path: Path) -> Path:
+    def place(self, tmp_path):
         return tmp_path / "chest" / "retraining" / ("7" * 16)
 
     @pytest.fixture
-    def jobs(self, monkeypatch: pytest.MonkeyPatch, place: Path) -> list[Job]:
+    def jobs(self, monkeypatch, place):
         """The training runs that are started; each succeeds."""
-        seen: list[Job] = []
+        seen = []
 
-        def run(job: Job, neighbours: int) -> Outcome:
+        def run(job, neighbours):
             seen.append(job)
             self.leave(place, 9)
             return Outcome(job.name, None, 1.0, 2.0)
@@ -142,7 +141,7 @@ class TestTrainChallenger:
         monkeypatch.setattr(tracking, "resolve_version", lambda uri: None)
         return seen
 
-    def leave(self, place: Path, number: int) -> None:
+    def leave(self, place, number):
         uri = f"models:/{MODEL}/{number}"
         version = {"name": MODEL, "version": number, "uri": uri, "run_id": "r", "digest": "d"}
         for part in ("06_models", "05_model_input", "08_reporting"):
@@ -152,7 +151,7 @@ class TestTrainChallenger:
         (place / "08_reporting" / "chest" / "warnings.json").write_text('["Few test images."]')
         SPLITS.to_parquet(place / "05_model_input" / "chest" / "splits.parquet")
 
-    def train(self, folders: config.Folders, launch: TaskRun, **changes: Any) -> dict[str, Any]:
+    def train(self, folders, launch, **changes):
         registry = changes.pop("registry", SPLITS.iloc[:0])
         return nodes.train_challenger({**TRAIN, **changes}, registry, TASK, folders, launch)
 
@@ -168,7 +167,7 @@ class TestTrainChallenger:
 
     def test_an_earlier_challenger_is_reused_unless_it_is_incomplete(
         self, registered, folders, launch, jobs, place, monkeypatch
-    ) -> None:
+    ):
         self.leave(place, 8)
         assert self.train(folders, launch)["version"] == 8
         assert self.train(folders, launch, registry=SPLITS)["version"] == 8
@@ -183,7 +182,7 @@ class TestTrainChallenger:
         assert self.train(folders, launch)["version"] == 9
 
     @pytest.mark.parametrize(("retryable", "error"), [(False, UserError), (True, Unavailable)])
-    def test_a_failed_training_names_its_log(self, folders, launch, place, monkeypatch, retryable, error) -> None:
+    def test_a_failed_training_names_its_log(self, folders, launch, place, monkeypatch, retryable, error):
         failed = Outcome("challenger", "killed by signal 9", 1.0, 2.0, retryable=retryable)
         monkeypatch.setattr(nodes, "run_job", lambda job, neighbours: failed)
         with pytest.raises(error, match=f"was not trained: killed by signal 9 .*{place}/log.txt") as raised:
@@ -199,7 +198,7 @@ class TestTrainChallenger:
         rule.classes = ("well", "ill")
         assert self.train(folders, launch, champion=3)["version"] == 9
 
-    def test_without_changes_nothing_is_trained(self, registered, folders, launch, jobs) -> None:
+    def test_without_changes_nothing_is_trained(self, registered, folders, launch, jobs):
         assert self.train(folders, launch, train=False, champion=3) == {}
         assert jobs == []
         assert nodes.extend_splits({}, SPLITS, TASK) is SPLITS

@@ -2,8 +2,6 @@
 
 import json
 import logging
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +20,7 @@ from cxr_pipeline.pipelines.sanity.pipeline import create_pipeline
 SIZE, N_IMAGES = 32, 90
 TASK = Task(name="effusion", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
 MODEL = Network(name="small_cnn", weights="none", head_units=0, dropout=0.5, pooling="average")
-TRAINING: dict[str, Any] = {
+TRAINING = {
     **parameters_of()["training"],
     **{"learning_rate": 5e-3, "weight_decay": 0.1, "head_weight_decay": 0.1, "epochs": 2, "batch_size": 16},
     **{"tolerance": 0.0, "patience": None, "seed": 0},
@@ -42,11 +40,11 @@ class Images:
     recipe, digest = Recipe(size=SIZE, mode="fit", max_megapixels=1), "noise"
     pixels = np.random.default_rng(0).integers(0, 256, (N_IMAGES, SIZE, SIZE), dtype=np.uint8)
 
-    def read(self, sha256s: list[str]) -> np.ndarray:
+    def read(self, sha256s):
         return self.pixels[[int(sha256, 16) for sha256 in sha256s]]
 
 
-def run(tmp_path: Path, *, phantom: bool = False, training: dict[str, Any] | None = None) -> dict[str, Any]:
+def run(tmp_path, *, phantom=False, training=None):
     """Run the stage as a task does, with its outputs in files where the catalog has them."""
     rows = pd.DataFrame({"source": "images", "image": [f"{place}.png" for place in range(N_IMAGES)]})
     rows["sha256"] = [f"{place:064x}" for place in range(N_IMAGES)]
@@ -78,7 +76,7 @@ def run(tmp_path: Path, *, phantom: bool = False, training: dict[str, Any] | Non
     return dict(catalog.load("sanity_report"))
 
 
-def test_a_sound_training_passes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_sound_training_passes(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="cxr_pipeline.pipelines.sanity.nodes"):
         report = run(tmp_path, phantom=True)
     assert (report["task"], report["phantom"], report["passed"]) == ("effusion", True, True)
@@ -91,7 +89,7 @@ def test_a_sound_training_passes(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_failed_check_fails_the_run_after_the_files_are_written(tmp_path: Path) -> None:
+def test_a_failed_check_fails_the_run_after_the_files_are_written(tmp_path):
     with pytest.raises(UserError) as failure:
         run(tmp_path, training={"learning_rate": 1e-9})
     figure = tmp_path / "08_reporting" / "effusion" / "sanity.png"

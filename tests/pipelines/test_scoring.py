@@ -1,9 +1,6 @@
 """The scoring stage through Kedro's runner, with registered networks whose scores are known."""
 
-from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 import cv2
 import mlflow
@@ -18,7 +15,7 @@ from stub_models import fixed_rule, grey_network, mlflow_file, register
 import cxr_pipeline
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
+from cxr_pipeline.framework.config import Drift, Scoring, Sources, Task
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.pipelines.scoring.pipeline import create_pipeline
@@ -31,13 +28,13 @@ IMAGES = Sources({"images": {"layout": "class_folders", "path": "images"}})
 PROFILED = Task(name="profiled", title="P", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
 
 
-def task(positive: str = "effusion") -> Task:
+def task(positive="effusion"):
     classes = {"nofinding": ("No Finding",), positive: (positive,)}
     return Task(name="effusion", title="Pleural effusion", kind="binary", classes=classes)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def versions(tmp_path_factory: pytest.TempPathFactory, classifier, profile) -> Iterator[list[dict[str, Any]]]:
+def versions(tmp_path_factory, classifier, profile):
     """Two versions of a task, one trained on phantoms, and one of another task with a reference profile."""
     profiled = (classifier.model, classifier.decision_rule, classifier.recipe)
     with mlflow_file(tmp_path_factory.mktemp("store")):
@@ -50,7 +47,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory, classifier, profile) -> I
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """An image with a mean grey of 204, a text file, and the same image under a hostile name."""
     new = tmp_path / "new"
     (new / "ward").mkdir(parents=True)
@@ -61,9 +58,7 @@ def folder(tmp_path: Path) -> Path:
     return new
 
 
-def run(
-    folders: Folders, folder: Path | str | None, *, sources: Sources = IMAGES, of: Task | None = None, **changes: Any
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+def run(folders, folder, *, sources=IMAGES, of=None, **changes):
     """Run the stage with its outputs in files."""
     options = {"model": None, "batch_size": 2, "heatmaps": False, "parquet": False, **changes}
     record = folders.outputs.parent / "predictions.json"
@@ -83,7 +78,7 @@ def run(
     return results["predictions"], results["scoring_record"]
 
 
-def test_the_newest_version_scores_images(folders, folder, versions, caplog) -> None:
+def test_the_newest_version_scores_images(folders, folder, versions, caplog):
     caplog.set_level("INFO", logger="cxr_pipeline")
     predictions, record = run(folders, folder)
     assert "models:/cxr-effusion/2: the newest version" in caplog.text
@@ -99,7 +94,7 @@ def test_the_newest_version_scores_images(folders, folder, versions, caplog) -> 
     assert datetime.fromisoformat(record["started"]) <= datetime.fromisoformat(record["ended"])
 
 
-def test_heat_maps_and_parquet_are_written_only_on_request(folders, folder) -> None:
+def test_heat_maps_and_parquet_are_written_only_on_request(folders, folder):
     predictions, _ = run(folders, folder, heatmaps=True, parquet=True)
     outputs = folders.outputs / "effusion"
     maps = {str(path.relative_to(outputs / "heatmaps")) for path in outputs.glob("heatmaps/**/*") if path.is_file()}
@@ -109,14 +104,14 @@ def test_heat_maps_and_parquet_are_written_only_on_request(folders, folder) -> N
     assert [path.name for path in outputs.iterdir()] == ["predictions.parts"]
 
 
-def test_a_task_on_phantoms_uses_a_model_of_phantoms(folders, folder) -> None:
+def test_a_task_on_phantoms_uses_a_model_of_phantoms(folders, folder):
     predictions, record = run(folders, folder, sources=PHANTOMS)
     assert (record["uri"], record["provenance"]["images"]) == ("models:/cxr-effusion-demo/1", "phantom")
     np.testing.assert_allclose(predictions.probability[0], 0.2, atol=1e-6)
 
 
 @pytest.mark.parametrize("model", [None, "models:/cxr-effusion@champion"])
-def test_the_champion_is_preferred_to_newer_versions(folders, folder, model) -> None:
+def test_the_champion_is_preferred_to_newer_versions(folders, folder, model):
     client = mlflow.MlflowClient()
     client.set_registered_model_alias("cxr-effusion", "champion", "1")
     try:
@@ -137,13 +132,13 @@ def test_the_champion_is_preferred_to_newer_versions(folders, folder, model) -> 
         ({"of": task("pneumonia")}, r"effusion\.scoring\.model is binary, with the classes nofinding, effusion"),
     ],
 )
-def test_mistakes_in_the_parameters(folders, folder, changes, message) -> None:
+def test_mistakes_in_the_parameters(folders, folder, changes, message):
     with pytest.raises(UserError, match=message):
         run(folders, **{"folder": folder, **changes})
     assert not folders.outputs.with_name("predictions.csv").exists()
 
 
-def test_images_of_the_training_distribution_do_not_drift(folders, tmp_path) -> None:
+def test_images_of_the_training_distribution_do_not_drift(folders, tmp_path):
     predictions, record = run(folders, write(tmp_path / "new", range(301, 351)), of=PROFILED)
     assert record["out_of_distribution"] == {"action": "flag", "false_alarms": 0.01, "compared": ["pixels", "features"]}
     drift = record["drift"]
@@ -155,7 +150,7 @@ def test_images_of_the_training_distribution_do_not_drift(folders, tmp_path) -> 
     assert predictions.reason.notna().sum() == record["flagged"].get("out_of_distribution", 0) <= 3
 
 
-def test_drift_is_logged_or_refused(folders, tmp_path, caplog) -> None:
+def test_drift_is_logged_or_refused(folders, tmp_path, caplog):
     outputs = folders.outputs / "profiled"
     outputs.mkdir(parents=True)
     for suffix in ("csv", "json", "parquet"):
@@ -173,7 +168,7 @@ def test_drift_is_logged_or_refused(folders, tmp_path, caplog) -> None:
     assert record["flagged"]["out_of_distribution"] == (predictions.reason == "out_of_distribution").sum() > 40
 
 
-def test_a_folder_without_usable_images_has_predictions(folders, tmp_path) -> None:
+def test_a_folder_without_usable_images_has_predictions(folders, tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "broken.png").write_text("no image")
     predictions, record = run(folders, tmp_path / "new", of=PROFILED, on_drift="refuse")
@@ -181,7 +176,7 @@ def test_a_folder_without_usable_images_has_predictions(folders, tmp_path) -> No
     assert (record["drift"]["verdict"], record["drift"]["n_images"]) == ("unknown", 0)
 
 
-def test_a_missing_reference_profile_is_logged_once(folders, folder, caplog) -> None:
+def test_a_missing_reference_profile_is_logged_once(folders, folder, caplog):
     _, record = run(folders, folder, out_of_distribution="refuse", on_drift="refuse")
     assert (record["out_of_distribution"], record["drift"], record["flagged"]) == (None, None, {})
     assert caplog.text.count("stored no reference profile") == 1

@@ -1,9 +1,7 @@
 """The tuning stage through Kedro's runner, with stubs for training."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,8 +13,8 @@ from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import jobs
-from cxr_pipeline.experiments.jobs import Job, Outcome
-from cxr_pipeline.experiments.task_run import CURRENT_RUN, TaskRun
+from cxr_pipeline.experiments.jobs import Outcome
+from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
 from cxr_pipeline.framework.datasets.files import FiguresDataset, FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
@@ -34,33 +32,33 @@ SPLITS = pd.DataFrame({"sha256": ["a", "b", "c"], "split": ["train", "validation
 
 
 @pytest.fixture(scope="module")
-def parameters() -> dict[str, Any]:
+def parameters():
     """The parameters of a task in the demo environment."""
     return lay_over(parameters_of(env="demo"), {"tuning": {"n_trials": 4, "space": None}})
 
 
 @pytest.fixture
-def task_run(current_run: TaskRun, parameters: dict[str, Any]) -> TaskRun:
+def task_run(current_run, parameters):
     given = {"raw": "/data", "effusion": {"training": {"epochs": 3}, "tuning": {"n_trials": 4}}}
     return replace(current_run, runtime_params=given, parameters=parameters)
 
 
-def blocks(run: TaskRun, **tuning: Any) -> dict[str, Any]:
+def blocks(run, **tuning):
     return {
         "tuning": Tuning(**{**run.parameters["tuning"], "space": SPACE, **tuning}),
         "folders": Folders(**{name: Path(run.project, name) for name in Folders.model_fields}),
     }
 
 
-def fake_jobs(monkeypatch: pytest.MonkeyPatch, value: Any = None) -> list[Job]:
+def fake_jobs(monkeypatch, value=None):
     """Run each job in this process, with a training whose metric is its learning rate."""
-    started: list[Job] = []
+    started = []
 
-    def execute(run: TaskRun) -> None:
+    def execute(run):
         metric = run.runtime_params["effusion"]["training"]["learning_rate"] if value is None else value
         run_epoch_callback({"phase": "training", "epoch": 1, "val_auc": metric})
 
-    def run_jobs(given: Sequence[Job], *, width: int, **parallel: Any) -> Iterator[Outcome]:
+    def run_jobs(given, *, width, **parallel):
         assert parallel == {"scheduler": None, "workers": 2, "memory_gb": 4.0}
         for job in given:
             assert width == job.payload["plan"]["n_trials"]
@@ -74,7 +72,7 @@ def fake_jobs(monkeypatch: pytest.MonkeyPatch, value: Any = None) -> list[Job]:
     return started
 
 
-def search(run: TaskRun, **tuning: Any) -> dict[str, Any]:
+def search(run, **tuning):
     """Run the stage with its outputs in files."""
     parameters = {**blocks(run, **tuning), "task": Task(**run.parameters["task"])}
     parameters |= {"parallel": Parallel(scheduler=None, workers=2, memory_gb=4)}
@@ -92,7 +90,7 @@ def search(run: TaskRun, **tuning: Any) -> dict[str, Any]:
     return run_stage(create_pipeline(), inputs, outputs)
 
 
-def test_a_search_writes_trials_best_parameters_figures_and_a_page(task_run, monkeypatch) -> None:
+def test_a_search_writes_trials_best_parameters_figures_and_a_page(task_run, monkeypatch):
     started = fake_jobs(monkeypatch)
     found = search(task_run)
     trials, study = found["tuning_trials"], found["tuning_study"]
@@ -111,20 +109,18 @@ def test_a_search_writes_trials_best_parameters_figures_and_a_page(task_run, mon
     assert len(started) == 4, "A finished search is not repeated."
 
 
-def test_a_search_whose_trials_are_all_pruned_fails(task_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_whose_trials_are_all_pruned_fails(task_run, monkeypatch):
     fake_jobs(monkeypatch)
     monkeypatch.setattr("cxr_pipeline.experiments.search.best_trial", lambda study: None)
     with pytest.raises(UserError, match=r"All 4 trials of effusion were pruned.*effusion\.tuning\.pruner"):
         search(task_run)
 
 
-def test_the_name_of_a_study_depends_on_data_space_and_training(task_run: TaskRun) -> None:
-    def name(
-        report: dict[str, Any] = REPORT, splits: pd.DataFrame = SPLITS, run: TaskRun = task_run, **tuning: Any
-    ) -> str:
+def test_the_name_of_a_study_depends_on_data_space_and_training(task_run):
+    def name(report=REPORT, splits=SPLITS, run=task_run, **tuning):
         return plan_study(report, splits, run, **blocks(run, **tuning)).name
 
-    def changed(block: dict[str, Any]) -> TaskRun:
+    def changed(block):
         return replace(task_run, parameters=lay_over(task_run.parameters, block))
 
     same = name()
@@ -146,7 +142,7 @@ def test_the_name_of_a_study_depends_on_data_space_and_training(task_run: TaskRu
     assert len({same, *others}) == 6
 
 
-def test_a_study_is_stored_in_the_project_or_in_the_given_database(task_run: TaskRun) -> None:
+def test_a_study_is_stored_in_the_project_or_in_the_given_database(task_run):
     study = plan_study(REPORT, SPLITS, task_run, **blocks(task_run))
     assert (study.storage, study.direction) == (f"sqlite:///{task_run.project}/outputs/studies.db", "maximize")
     loss = replace(task_run, parameters=lay_over(task_run.parameters, {"training": {"monitor": "val_loss"}}))

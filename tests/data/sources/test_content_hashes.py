@@ -34,7 +34,7 @@ def source(tmp_path):
 @pytest.fixture
 def reads(monkeypatch):
     """Paths that are read during a test."""
-    paths: list[str] = []
+    paths = []
     read = FileReader.read
     monkeypatch.setattr(FileReader, "read", lambda self, path: paths.append(path) or read(self, path))
     return paths

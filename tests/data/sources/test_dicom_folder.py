@@ -1,6 +1,5 @@
 import os
 import shutil
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -132,7 +131,7 @@ def test_unusable_images_are_refused(tmp_path):
 def test_accepted_modalities_and_body_parts(tmp_path):
     write_dicom(tmp_path / "1.dcm", 1, Modality="RF", BodyPartExamined="HEART")
     assert len(read_names(tmp_path, "1.dcm", modalities=("RF",)).refused) == 1
-    accepted: dict[str, Any] = {"modalities": ("RF",), "body_parts": ("heart",)}
+    accepted = {"modalities": ("RF",), "body_parts": ("heart",)}
     assert len(read_names(tmp_path, "1.dcm", **accepted).images) == 1
     assert reader(tmp_path, **accepted).read("1.dcm")
     assert refusal(reader(tmp_path), "1.dcm").detail.startswith("modality RF")

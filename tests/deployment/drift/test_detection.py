@@ -17,7 +17,7 @@ fit = partial(ReferenceProfile.fit, outputs=("ill",), seed=0)
 
 
 @pytest.fixture(scope="module")
-def profile(simulate) -> ReferenceProfile:
+def profile(simulate):
     return fit(simulate(300, 0), simulate(150, 1))
 
 
@@ -30,7 +30,7 @@ def detect(profile, settings):
     return detect
 
 
-def verdicts(report) -> dict[str, str]:
+def verdicts(report):
     return {family["name"]: family["verdict"] for family in report["families"]}
 
 
@@ -38,7 +38,7 @@ def family(report, name):
     return next(each for each in report["families"] if each["name"] == name)
 
 
-def test_images_of_the_same_kind_do_not_drift(detect, simulate) -> None:
+def test_images_of_the_same_kind_do_not_drift(detect, simulate):
     report = detect(simulate(200, 2))
     assert (report["verdict"], verdicts(report)) == ("none", NO_DRIFT)
     assert report["sentence"] == "No drift was found in pixels, features, scores, prevalence, calibration."
@@ -48,7 +48,7 @@ def test_images_of_the_same_kind_do_not_drift(detect, simulate) -> None:
     assert report == detect(simulate(200, 2)) == json.loads(json.dumps(report, allow_nan=False))
 
 
-def test_each_family_detects_its_own_drift_only(detect, simulate) -> None:
+def test_each_family_detects_its_own_drift_only(detect, simulate):
     new = simulate(200, 2)
     noisy = new.statistics.copy()
     noisy[:, 6] += 8
@@ -68,7 +68,7 @@ def test_each_family_detects_its_own_drift_only(detect, simulate) -> None:
     assert found == {**found, "scores": "refuse", "prevalence": "warn", "calibration": "none"}
 
 
-def test_drift_needs_significance_and_effect(detect, simulate) -> None:
+def test_drift_needs_significance_and_effect(detect, simulate):
     large = simulate(5000, 2)
     slightly = replace(large, statistics=large.statistics + np.float32(1.5))
     pixels = family(detect(slightly, fit(simulate(5000, 4), simulate(150, 1))), "pixels")
@@ -79,7 +79,7 @@ def test_drift_needs_significance_and_effect(detect, simulate) -> None:
     assert features["verdict"] == "none"
 
 
-def test_a_limit_is_reached_at_its_value(detect, simulate) -> None:
+def test_a_limit_is_reached_at_its_value(detect, simulate):
     new = replace(simulate(200, 2), features=simulate(200, 2).features + np.float32(1.2))
     effect = family(detect(new), "features")["tests"][0]["effect"]
     for warn, refuse, expected in (
@@ -92,7 +92,7 @@ def test_a_limit_is_reached_at_its_value(detect, simulate) -> None:
         assert family(report, "features")["verdict"] == report["verdict"] == expected
 
 
-def test_too_few_images_give_no_verdict(detect, simulate) -> None:
+def test_too_few_images_give_no_verdict(detect, simulate):
     report = detect(replace(simulate(29, 2), statistics=np.full((29, 11), 500, np.float32)))
     assert (report["verdict"], verdicts(report)) == ("unknown", dict.fromkeys(FAMILIES, "unknown"))
     assert "300 reference images and 29 new images" in family(report, "pixels")["notes"][0]
@@ -103,10 +103,10 @@ def test_too_few_images_give_no_verdict(detect, simulate) -> None:
     json.dumps(report, allow_nan=False)
 
 
-def test_new_images_are_compared_with_images_of_their_source(detect, simulate, concatenate) -> None:
+def test_new_images_are_compared_with_images_of_their_source(detect, simulate, concatenate):
     """Two sources differ in machine and prevalence; all new images come from the smaller one."""
 
-    def from_source(n: int, seed: int, source: str):
+    def from_source(n, seed, source):
         rng = np.random.default_rng(seed)
         probability = rng.beta(*((5, 2) if source == "a" else (2, 5)), (n, 1))
         images = simulate(n, seed, source=source)
@@ -132,14 +132,12 @@ def test_new_images_are_compared_with_images_of_their_source(detect, simulate, c
     ("n_training", "n_held_out", "unknown"),
     [(100, 20, ("features", "scores", "calibration")), (20, 100, ("pixels", "prevalence"))],
 )
-def test_a_small_reference_affects_only_the_families_that_use_it(
-    detect, simulate, n_training, n_held_out, unknown
-) -> None:
+def test_a_small_reference_affects_only_the_families_that_use_it(detect, simulate, n_training, n_held_out, unknown):
     report = detect(simulate(100, 2), fit(simulate(n_training, 0), simulate(n_held_out, 1)))
     assert verdicts(report) == {**NO_DRIFT, **dict.fromkeys(unknown, "unknown")}
 
 
-def test_calibration_needs_images_of_both_classes(detect, simulate) -> None:
+def test_calibration_needs_images_of_both_classes(detect, simulate):
     new = simulate(200, 2)
     new.y_true[:] = 0
     new.y_true[:9] = 1
@@ -150,7 +148,7 @@ def test_calibration_needs_images_of_both_classes(detect, simulate) -> None:
     assert family(detect(new), "calibration")["verdict"] == "refuse"
 
 
-def test_unknown_labels_are_left_out(detect, simulate) -> None:
+def test_unknown_labels_are_left_out(detect, simulate):
     new = simulate(200, 2)
     report = detect(replace(new, y_true=np.full_like(new.y_true, np.nan)))
     assert verdicts(report) == {**NO_DRIFT, "prevalence": "unknown", "calibration": "unknown"}
@@ -166,7 +164,7 @@ def test_unknown_labels_are_left_out(detect, simulate) -> None:
     assert "a: 300 reference images and 25 new images" in family(report, "prevalence")["notes"][0]
 
 
-def test_values_that_are_not_finite_are_left_out_and_counted(detect, simulate) -> None:
+def test_values_that_are_not_finite_are_left_out_and_counted(detect, simulate):
     new = simulate(100, 2)
     new.statistics[:5, 2] = np.nan
     new.features[:71, 1] = np.inf
@@ -181,7 +179,7 @@ def test_values_that_are_not_finite_are_left_out_and_counted(detect, simulate) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
-def test_the_rate_of_false_positives_is_at_most_alpha(phantoms, settings, alpha) -> None:
+def test_the_rate_of_false_positives_is_at_most_alpha(phantoms, settings, alpha):
     rng = np.random.default_rng(0)
     probability = rng.beta(0.8, 0.8, phantoms.probability.shape)
     y_true = (rng.random(probability.shape) < probability).astype(float)

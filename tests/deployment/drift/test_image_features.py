@@ -20,12 +20,12 @@ from cxr_pipeline.training.networks.heads import POOLED
 PATIENTS = st.lists(st.one_of(st.none(), st.sampled_from("abcdefgh")), max_size=40)
 
 
-def rows_of(patients: list[str | None], source: str | list[str] = "nih") -> pd.DataFrame:
+def rows_of(patients, source="nih"):
     return pd.DataFrame({"source": source, "patient_id": pd.Series(patients, dtype="str")})
 
 
 @given(PATIENTS, st.integers(0, 60), st.integers(0, 99))
-def test_one_image_of_each_patient_is_sampled(patients, max_images, seed) -> None:
+def test_one_image_of_each_patient_is_sampled(patients, max_images, seed):
     rows = rows_of(patients)
     sample = sample_one_per_patient(rows, max_images=max_images, seed=seed)
     assert not sample["patient_id"].dropna().duplicated().any()
@@ -34,7 +34,7 @@ def test_one_image_of_each_patient_is_sampled(patients, max_images, seed) -> Non
     pd.testing.assert_frame_equal(sample, sample_one_per_patient(rows, max_images=max_images, seed=seed))
 
 
-def test_the_sample_is_random_and_equal_ids_in_two_sources_are_two_patients() -> None:
+def test_the_sample_is_random_and_equal_ids_in_two_sources_are_two_patients():
     rows = rows_of(["a"] * 10 + ["b"] * 10)
     assert len({sample_one_per_patient(rows, max_images=2, seed=seed).index[0] for seed in range(50)}) > 5
     unknown = rows_of([None] * 20)
@@ -42,7 +42,7 @@ def test_the_sample_is_random_and_equal_ids_in_two_sources_are_two_patients() ->
     assert len(sample_one_per_patient(rows_of(["1", "1"], ["nih", "other"]), max_images=9, seed=0)) == 2
 
 
-def test_features_are_those_of_the_network_with_calibrated_probabilities(network, images) -> None:
+def test_features_are_those_of_the_network_with_calibrated_probabilities(network, images):
     raw = network.predict(images[:60, ..., np.newaxis], verbose=0)
     labels = (raw > np.median(raw)).astype(float)
     labels[:6] = 1 - labels[:6]
@@ -58,7 +58,7 @@ def test_features_are_those_of_the_network_with_calibrated_probabilities(network
     assert np.isnan(features.y_true).all()
 
 
-def test_no_images_give_empty_arrays_and_nan_scores_raise(network, rule, images) -> None:
+def test_no_images_give_empty_arrays_and_nan_scores_raise(network, rule, images):
     features = extract_features(network, rule, [])
     assert (len(features), features.features.shape, features.probability.shape) == (0, (0, 24), (0, 1))
     broken = keras.models.clone_model(network)
@@ -67,13 +67,13 @@ def test_no_images_give_empty_arrays_and_nan_scores_raise(network, rule, images)
         extract_features(broken, rule, [images[:4]])
 
 
-def statistics_of(image: np.ndarray) -> dict[str, float]:
+def statistics_of(image):
     return dict(zip(STATISTICS, image_statistics(image[np.newaxis])[0].tolist(), strict=True))
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(0, 3), st.integers(3, 20), st.integers(3, 20))))
 @settings(max_examples=80)
-def test_statistics_are_finite_and_within_their_range(images: np.ndarray) -> None:
+def test_statistics_are_finite_and_within_their_range(images):
     statistics = image_statistics(images)
     assert (statistics.shape, statistics.dtype) == ((len(images), len(STATISTICS)), np.float32)
     assert np.isfinite(statistics).all()
@@ -83,7 +83,7 @@ def test_statistics_are_finite_and_within_their_range(images: np.ndarray) -> Non
 
 
 @pytest.mark.parametrize("grey", [0, 7, 128, 255])
-def test_statistics_of_an_image_of_one_grey(grey: int) -> None:
+def test_statistics_of_an_image_of_one_grey(grey):
     found = statistics_of(np.full((20, 20), grey, np.uint8))
     assert found["brightness"] == found["shadows"] == found["midtones"] == found["highlights"] == grey
     assert found["contrast"] == found["sharpness"] == found["noise"] == 0
@@ -92,7 +92,7 @@ def test_statistics_of_an_image_of_one_grey(grey: int) -> None:
     assert found["clipped"] == (grey == 255)
 
 
-def test_each_statistic_responds_to_its_property(images) -> None:
+def test_each_statistic_responds_to_its_property(images):
     image = images[0]
     noisy = np.clip(image + np.random.default_rng(0).normal(0, 6, image.shape), 0, 255).astype(np.uint8)
     framed = image.copy()
@@ -108,7 +108,7 @@ def test_each_statistic_responds_to_its_property(images) -> None:
 
 
 @pytest.mark.parametrize("level", [2, 5, 10])
-def test_noise_is_measured_in_grey_levels(level: int) -> None:
+def test_noise_is_measured_in_grey_levels(level):
     ramp = np.tile(np.linspace(60, 180, 200), (200, 1))
     noise = np.random.default_rng(1).normal(0, level, ramp.shape)
     image = np.clip(np.round(ramp + noise), 0, 255).astype(np.uint8)

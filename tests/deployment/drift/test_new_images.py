@@ -17,7 +17,7 @@ SETTINGS = {"max_images": 100, "batch_size": 2, "seed": 0}
 
 
 @pytest.fixture
-def classifier(network, rule) -> ImageClassifier:
+def classifier(network, rule):
     return ImageClassifier(network, Recipe(size=48, mode="fit", max_megapixels=1), rule, {"images": "phantom"})
 
 
@@ -32,7 +32,7 @@ def folder(images, tmp_path):
     return tmp_path / "new"
 
 
-def test_images_of_a_source_have_patients_and_labels(folder, classifier, images) -> None:
+def test_images_of_a_source_have_patients_and_labels(folder, classifier, images):
     options = {"patient_id": "^([a-z])_"}
     listing = LAYOUTS["class_folders"].read(folder, **options)
     labels = LabelMap({"well": ("well",), "ill": ("ill",)}, (), "unknown", exclusive=True)
@@ -46,9 +46,9 @@ def test_images_of_a_source_have_patients_and_labels(folder, classifier, images)
     assert sorted(features.y_true[:, 0]) == [0, 1, 1]
 
 
-def test_refused_images_do_not_shift_labels_and_sources(images, classifier) -> None:
+def test_refused_images_do_not_shift_labels_and_sources(images, classifier):
     class Reader:
-        def read(self, path: str) -> bytes:
+        def read(self, path):
             return b"" if path in "25" else cv2.imencode(".png", images[int(path)])[1].tobytes()
 
     rows = {
@@ -65,7 +65,7 @@ def test_refused_images_do_not_shift_labels_and_sources(images, classifier) -> N
     np.testing.assert_allclose(features.statistics[:, 0], images[[0, 1, 3, 4]].mean(axis=(1, 2)), rtol=1e-5)
 
 
-def test_dicom_images_are_accepted_as_by_the_model(classifier, tmp_path) -> None:
+def test_dicom_images_are_accepted_as_by_the_model(classifier, tmp_path):
     image = pydicom.dcmread(get_testdata_file("MR_small_jp2klossless.dcm", download=False))
     image.Modality, image.BodyPartExamined = "DX", "TORAX"
     image.save_as(tmp_path / "1.dcm")
@@ -75,7 +75,7 @@ def test_dicom_images_are_accepted_as_by_the_model(classifier, tmp_path) -> None
     assert new.extract_features(accepting, **SETTINGS)[1]["refused"] == {}
 
 
-def test_the_number_of_images_is_limited(folder, classifier) -> None:
+def test_the_number_of_images_is_limited(folder, classifier):
     new = NewImages.from_folder(str(folder), key="k")
     features, counts = new.extract_features(classifier, **{**SETTINGS, "max_images": 3})
     assert (len(features) + sum(counts["refused"].values()), counts["drawn"]) == (3, 3)

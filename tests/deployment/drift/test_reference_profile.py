@@ -16,19 +16,19 @@ from cxr_pipeline.deployment.drift.reference_profile import COMPONENTS, Referenc
 fit = partial(ReferenceProfile.fit, outputs=("ill",), seed=0)
 
 
-def images_with(features: np.ndarray) -> ImageFeatures:
+def images_with(features):
     """Return images with these features; everything else is zero."""
     n = len(features)
     zeros = np.zeros((n, 11), np.float32)
     return ImageFeatures(zeros, features.astype(np.float32), zeros[:, :1], zeros[:, :1], np.full(n, ""))
 
 
-def rows_of(images: ImageFeatures) -> np.ndarray:
+def rows_of(images):
     return np.column_stack([images.source, images.y_true, images.statistics, images.probability])
 
 
 @pytest.fixture
-def two_sources(simulate, concatenate) -> ReferenceProfile:
+def two_sources(simulate, concatenate):
     """300 training images of ``a`` and 100 of ``b``; 60 and 40 validation images."""
     return fit(
         concatenate(simulate(300, 0, source="a"), simulate(100, 1, source="b")),
@@ -36,7 +36,7 @@ def two_sources(simulate, concatenate) -> ReferenceProfile:
     )
 
 
-def test_the_file_preserves_the_profile_without_pickle_and_names_its_format(two_sources, tmp_path, monkeypatch) -> None:
+def test_the_file_preserves_the_profile_without_pickle_and_names_its_format(two_sources, tmp_path, monkeypatch):
     two_sources.save(tmp_path / "profile.npz")
     loaded = ReferenceProfile.load(tmp_path / "profile.npz")
     assert loaded.outputs == ("ill",)
@@ -57,7 +57,7 @@ def test_the_file_preserves_the_profile_without_pickle_and_names_its_format(two_
         ({"a": 90, "b": 10}, (300, 33), (60, 6)),
     ],
 )
-def test_the_largest_subset_with_the_shares_of_the_new_images(two_sources, new, training, held_out) -> None:
+def test_the_largest_subset_with_the_shares_of_the_new_images(two_sources, new, training, held_out):
     matched = two_sources.match_sources(np.repeat(list(new), list(new.values())), min_images=30, seed=0)
     for side, counts in (("training", training), ("held_out", held_out)):
         subset, images = ({tuple(row) for row in rows_of(getattr(each, side))} for each in (matched, two_sources))
@@ -66,14 +66,14 @@ def test_the_largest_subset_with_the_shares_of_the_new_images(two_sources, new, 
         assert subset <= images
 
 
-def test_an_unknown_source_or_a_subset_too_small_for_a_test_keeps_all_images(two_sources) -> None:
+def test_an_unknown_source_or_a_subset_too_small_for_a_test_keeps_all_images(two_sources):
     for new in ([], [""], ["b", ""], ["b", "c"]):
         assert two_sources.match_sources(np.array(new, np.str_), min_images=1, seed=0) is two_sources
     matched = two_sources.match_sources(np.array(["b"]), min_images=41, seed=0)
     assert (len(matched.training), len(matched.held_out)) == (100, 100)
 
 
-def test_projected_training_features_have_mean_0_and_variance_1() -> None:
+def test_projected_training_features_have_mean_0_and_variance_1():
     rng = np.random.default_rng(0)
     mixed = rng.normal(size=(500, 30)) @ rng.normal(size=(30, 30)) + 7
     mixed[:, 3] = 5
@@ -84,7 +84,7 @@ def test_projected_training_features_have_mean_0_and_variance_1() -> None:
     np.testing.assert_allclose(along.mean(axis=0), 0, atol=1e-3)
 
 
-def test_the_residual_shows_what_the_directions_do_not_explain() -> None:
+def test_the_residual_shows_what_the_directions_do_not_explain():
     rng = np.random.default_rng(0)
     flat = np.hstack([rng.normal(size=(200, 5)), 0.01 * rng.normal(size=(200, 35))]).astype(np.float32)
     profile = fit(images_with(flat), images_with(flat))
@@ -94,14 +94,14 @@ def test_the_residual_shows_what_the_directions_do_not_explain() -> None:
 
 
 @pytest.mark.parametrize("n_images", [1, 2, 5])
-def test_a_profile_may_have_few_images_but_not_none(simulate, n_images) -> None:
+def test_a_profile_may_have_few_images_but_not_none(simulate, n_images):
     profile = fit(simulate(n_images, 0), simulate(0, 1))
     assert np.isfinite(profile.project(simulate(4, 2).features)).all()
     with pytest.raises(UserError, match="needs training images; found none"):
         fit(simulate(0, 0), simulate(n_images, 1))
 
 
-def test_constant_features_have_no_weight(simulate) -> None:
+def test_constant_features_have_no_weight(simulate):
     training = simulate(30, 0)
     training.features[:, 2] = 4
     profile = fit(training, simulate(30, 1))
@@ -115,13 +115,13 @@ def test_constant_features_have_no_weight(simulate) -> None:
 class Reader:
     """Read an array of images as PNG files named by their index."""
 
-    def __init__(self, images) -> None:
+    def __init__(self, images):
         self.images = images
 
-    def read(self, path: str) -> bytes:
+    def read(self, path):
         return cv2.imencode(".png", self.images[int(path)])[1].tobytes()
 
-    def version(self, path: str) -> None:
+    def version(self, path):
         return None
 
 
@@ -149,7 +149,7 @@ def data(images, tmp_path_factory):
     return prepared, manifest, splits
 
 
-def test_a_profile_has_one_image_of_each_training_and_validation_patient(network, rule, images, data) -> None:
+def test_a_profile_has_one_image_of_each_training_and_validation_patient(network, rule, images, data):
     profile = build_reference_profile(network, rule, *data, max_images=100, batch_size=16, seed=0)
     assert (len(profile.training), len(profile.held_out)) == (20, 6)
     grey = image_statistics(images[:40])[:, 0]

@@ -1,9 +1,6 @@
 """Fixtures of the tests of scoring."""
 
 import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,22 +17,22 @@ SIZE = 16
 
 
 @pytest.fixture(scope="session")
-def classifier() -> ImageClassifier:
+def classifier():
     """A classifier whose score is the mean grey of the image, as a fraction of white."""
     recipe = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
     return ImageClassifier(grey_network(SIZE), recipe, fixed_rule(), {"task": "effusion", "images": "real"})
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     return tmp_path / "new"
 
 
 @pytest.fixture
-def draw(folder: Path) -> Callable[..., Path]:
+def draw(folder):
     """Write an image of two halves, whose mean is ``grey``."""
 
-    def draw_image(name: str | bytes, grey: int = 51, *, below: Path = folder) -> Path:
+    def draw_image(name, grey=51, *, below=folder):
         path = below / os.fsdecode(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         image = np.full((64, 64), grey - 10, np.uint8)
@@ -47,10 +44,10 @@ def draw(folder: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def score(tmp_path: Path) -> Callable[..., pd.DataFrame]:
+def score(tmp_path):
     """Score a folder into one table."""
 
-    def score_images(classifier: ImageClassifier, folder: Path, **options: Any) -> pd.DataFrame:
+    def score_images(classifier, folder, **options):
         settings = {"scored_by": "models:/cxr-effusion/1", "batch_size": 2, **options}
         images, parts = find_images(str(folder), key="effusion.scoring.folder"), tmp_path / "predictions.parts"
         return pd.concat(score_folder(classifier, images, parts=parts, **settings), ignore_index=True)

@@ -1,7 +1,6 @@
 import json
 import os
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ KEY = "effusion.scoring.folder"
 @pytest.mark.parametrize(("batch_size", "few_images", "window"), [(1, 100, 100), (3, 100, 3), (7, 4, 10)])
 def test_batches_windows_and_processes_change_nothing(
     classifier, folder, draw, score, monkeypatch, batch_size, few_images, window
-) -> None:
+):
     monkeypatch.setattr(module, "_FEW_IMAGES", few_images)
     monkeypatch.setattr(module, "_WINDOW", window)
     monkeypatch.setattr(module, "n_cores", lambda: 2)
@@ -30,12 +29,12 @@ def test_batches_windows_and_processes_change_nothing(
     assert predictions.reason.dropna().tolist() == ["unreadable"]
 
 
-def test_an_image_that_vanishes_while_scoring_is_refused(classifier, folder, draw, score, monkeypatch) -> None:
+def test_an_image_that_vanishes_while_scoring_is_refused(classifier, folder, draw, score, monkeypatch):
     for number in range(4):
         draw(f"{number}.png")
     prepare = module._prepare
 
-    def vanishing(*arguments: Any, **options: Any) -> Any:
+    def vanishing(*arguments, **options):
         (folder / "2.png").unlink()
         return prepare(*arguments, **options)
 
@@ -43,7 +42,7 @@ def test_an_image_that_vanishes_while_scoring_is_refused(classifier, folder, dra
     assert score(classifier, folder).reason.fillna("").tolist() == ["", "", "unreadable", ""]
 
 
-def test_a_link_that_leaves_the_folder_is_refused(classifier, tmp_path, folder, draw, score) -> None:
+def test_a_link_that_leaves_the_folder_is_refused(classifier, tmp_path, folder, draw, score):
     secret = draw("secret.png", below=tmp_path / "elsewhere")
     inside = draw("inside.png")
     (folder / "image.png").symlink_to(secret)
@@ -57,7 +56,7 @@ def test_a_link_that_leaves_the_folder_is_refused(classifier, tmp_path, folder, 
     assert predictions.reason.dropna().unique().tolist() == ["outside_source"]
 
 
-def test_pipes_dangling_links_and_unreadable_folders_are_refused(classifier, folder, draw, score, monkeypatch) -> None:
+def test_pipes_dangling_links_and_unreadable_folders_are_refused(classifier, folder, draw, score, monkeypatch):
     draw("image.png")
     os.mkfifo(folder / "pipe.png")
     (folder / "nowhere.png").symlink_to("absent.png")
@@ -65,7 +64,7 @@ def test_pipes_dangling_links_and_unreadable_folders_are_refused(classifier, fol
     draw("locked/image.png")
     scan = os.scandir
 
-    def scan_all_but_one(path: str) -> object:
+    def scan_all_but_one(path):
         if str(path).endswith("locked"):
             raise PermissionError(13, "Permission denied", path)
         return scan(path)
@@ -76,7 +75,7 @@ def test_pipes_dangling_links_and_unreadable_folders_are_refused(classifier, fol
     assert reasons == {"image.png": "", **refused}
 
 
-def test_hostile_names(classifier, tmp_path, folder, draw, score) -> None:
+def test_hostile_names(classifier, tmp_path, folder, draw, score):
     names = ["with space", "-rf", "two\nlines", "a\rreturn", 'quote",comma', "Röntgen 肺", "$(touch x);", "back\\slash"]
     for name in names:
         draw(f"{name}.png", 204)
@@ -88,7 +87,7 @@ def test_hostile_names(classifier, tmp_path, folder, draw, score) -> None:
     assert pd.read_parquet(tmp_path / "predictions.parquet").image.tolist() == predictions.image.tolist()
 
 
-def test_the_record_counts_images_and_describes_the_classifier(classifier, tmp_path, folder, draw, caplog) -> None:
+def test_the_record_counts_images_and_describes_the_classifier(classifier, tmp_path, folder, draw, caplog):
     for name, grey in (("dim.png", 51), ("bright.png", 204), ("brighter.png", 230)):
         draw(name, grey)
     draw("empty.png").write_bytes(b"")

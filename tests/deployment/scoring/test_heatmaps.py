@@ -1,6 +1,4 @@
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import cv2
 import keras
@@ -28,7 +26,7 @@ KINDS = {
 }
 
 
-def brightness_classifier(kind: str, **thresholds: float) -> ImageClassifier:
+def brightness_classifier(kind, **thresholds):
     """A classifier whose outputs respond to pixels that are brighter, and darker, than the middle grey."""
     classes = KINDS[kind]
     outputs = classes[1:] if kind == "binary" else classes
@@ -47,7 +45,7 @@ def brightness_classifier(kind: str, **thresholds: float) -> ImageClassifier:
     return ImageClassifier(network, recipe, rule_from_dict(rule), {"task": kind})
 
 
-def patches(path: Path, *, bright: tuple[int, int, int], dark: tuple[int, int, int]) -> None:
+def patches(path, *, bright, dark):
     """Write a grey image with two squares, each given by row, column and side."""
     image = np.full((4 * SIZE, 4 * SIZE), 128, np.uint8)
     for (row, column, side), grey in ((bright, 255), (dark, 0)):
@@ -56,7 +54,7 @@ def patches(path: Path, *, bright: tuple[int, int, int], dark: tuple[int, int, i
     path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
-def lit(path: Path) -> tuple[int, int, int]:
+def lit(path):
     """Return the square in which a map has colour: row, column, side."""
     with Image.open(path) as image:
         assert (image.size, image.mode) == ((SIZE, SIZE), "RGB")
@@ -85,7 +83,7 @@ MORE_DARK = {"bright": (1, 2, 4), "dark": (8, 7, 7)}
         ("multilabel", {"bright": 0.25, "dark": 0.3}, MORE_BRIGHT, "bright"),
     ],
 )
-def test_a_map_explains_the_decision(kind, thresholds, image, explained, folder, score) -> None:
+def test_a_map_explains_the_decision(kind, thresholds, image, explained, folder, score):
     classifier = brightness_classifier(kind, **{"No Finding": 1.0} if kind == "multiclass" else {}, **thresholds)
     patches(folder / "image.png", **image)
     predictions = score(classifier, folder, heatmaps=folder.parent / "maps")
@@ -96,7 +94,7 @@ def test_a_map_explains_the_decision(kind, thresholds, image, explained, folder,
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_each_scored_image_has_its_own_map(folder: Path, tmp_path: Path, score: Score, batch_size: int) -> None:
+def test_each_scored_image_has_its_own_map(folder, tmp_path, score, batch_size):
     names = [
         "a.png",
         "a.jpg",
@@ -127,7 +125,7 @@ def test_each_scored_image_has_its_own_map(folder: Path, tmp_path: Path, score: 
 @pytest.mark.parametrize(
     "name", [300 * "x", 120 * "肺", "/".join([100 * "ward "] * 20) + "/image", 100 * r"\xff", "two\nlines"]
 )
-def test_names_of_maps_are_valid_file_names(name: str, tmp_path: Path) -> None:
+def test_names_of_maps_are_valid_file_names(name, tmp_path):
     path = tmp_path / map_name(f"{name}.png")
     assert all(len(part.encode()) <= 240 for part in map_name(f"{name}.png").split("/"))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,9 +134,7 @@ def test_names_of_maps_are_valid_file_names(name: str, tmp_path: Path) -> None:
     assert path.suffix == ".png"
 
 
-def test_maps_that_cannot_be_written_stop_the_run_but_an_impossible_name_is_logged(
-    folder, tmp_path, score, caplog
-) -> None:
+def test_maps_that_cannot_be_written_stop_the_run_but_an_impossible_name_is_logged(folder, tmp_path, score, caplog):
     patches(folder / "a.png", **MORE_BRIGHT)
     patches(folder / "a.png.png" / "b.png", **MORE_BRIGHT)
     patches(folder / "c.png", **MORE_BRIGHT)
@@ -151,7 +147,7 @@ def test_maps_that_cannot_be_written_stop_the_run_but_an_impossible_name_is_logg
         score(brightness_classifier("binary"), folder, heatmaps=tmp_path / "out" / "maps")
 
 
-def test_maps_follow_images_that_change_go_or_stay(folder: Path, tmp_path: Path, score: Score) -> None:
+def test_maps_follow_images_that_change_go_or_stay(folder, tmp_path, score):
     for name in ("kept.png", "refused.png", "changed.png", "ward/gone.png", "ward/without_map.png"):
         patches(folder / name, **MORE_BRIGHT)
     maps = tmp_path / "maps"
@@ -169,13 +165,13 @@ def test_maps_follow_images_that_change_go_or_stay(folder: Path, tmp_path: Path,
     assert lit(maps / "ward" / "without_map.png.png") == MORE_BRIGHT["bright"]
 
 
-def test_maps_of_another_model_are_removed(folder, tmp_path, score, monkeypatch) -> None:
+def test_maps_of_another_model_are_removed(folder, tmp_path, score, monkeypatch):
     patches(folder / "a.png", **MORE_BRIGHT)
     patches(folder / "b.png", **MORE_BRIGHT)
     maps = tmp_path / "maps"
     score_batch, batches = ImageClassifier.score_batch, []
 
-    def fail_in_the_middle(*arguments: Any) -> pd.DataFrame:
+    def fail_in_the_middle(*arguments):
         batches.append(1)
         if len(batches) == 4:
             raise RuntimeError("killed")

@@ -1,7 +1,4 @@
 import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,19 +9,17 @@ from phantom_patients import SIZE, features_of, make_classifier, write
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.image_folder import find_images
-from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
-from cxr_pipeline.deployment.scoring import Predictions, score_folder, summarise
 from cxr_pipeline.deployment.scoring import folder as module
+from cxr_pipeline.deployment.scoring import score_folder, summarise
 from cxr_pipeline.deployment.scoring.out_of_distribution import OutlierDetector, Screening
 
 OOD = "out_of_distribution"
-DEFAULTS: dict[str, Any] = {OOD: "flag", "false_alarms": 0.02, "min_images": 30, "max_images": 6, "seed": 3}
+DEFAULTS = {OOD: "flag", "false_alarms": 0.02, "min_images": 30, "max_images": 6, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def owner_and_profile() -> tuple[ImageClassifier, ReferenceProfile]:
+def owner_and_profile():
     """A classifier, and the reference profile of its phantoms."""
     owner = make_classifier()
     own = features_of(owner, range(1, 101)), features_of(owner, range(101, 161))
@@ -32,7 +27,7 @@ def owner_and_profile() -> tuple[ImageClassifier, ReferenceProfile]:
 
 
 @pytest.fixture
-def phantom_folder(folder: Path) -> Path:
+def phantom_folder(folder):
     """Twenty phantoms, an image of noise and a text file."""
     write(folder, range(201, 221))
     noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
@@ -46,18 +41,16 @@ class Counting(Screening):
 
     n_seen = 0
 
-    def score_batch(self, prepared: Any) -> Any:
+    def score_batch(self, prepared):
         self.n_seen += sum(not isinstance(image, ImageRefused) for image in prepared)
         return super().score_batch(prepared)
 
 
 @pytest.fixture
-def score(
-    tmp_path: Path, owner_and_profile: tuple[ImageClassifier, ReferenceProfile]
-) -> Callable[..., tuple[Predictions, Counting]]:
-    def score_images(folder: Path, heatmaps: Path | None = None, **parameters: Any) -> tuple[Predictions, Counting]:
+def score(tmp_path, owner_and_profile):
+    def score_images(folder, heatmaps=None, **parameters):
         screening = Counting(*owner_and_profile, **{**DEFAULTS, **parameters})
-        where: dict[str, Any] = {"scored_by": "1", "parts": tmp_path / "parts", "batch_size": 4, "heatmaps": heatmaps}
+        where = {"scored_by": "1", "parts": tmp_path / "parts", "batch_size": 4, "heatmaps": heatmaps}
         return score_folder(
             owner_and_profile[0], find_images(str(folder), key="k"), **where, screening=screening
         ), screening
@@ -65,11 +58,11 @@ def score(
     return score_images
 
 
-def table(predictions: Predictions) -> pd.DataFrame:
+def table(predictions):
     return pd.concat(predictions, ignore_index=True).set_index("image")
 
 
-def test_a_flagged_image_keeps_its_probability(score, phantom_folder, owner_and_profile) -> None:
+def test_a_flagged_image_keeps_its_probability(score, phantom_folder, owner_and_profile):
     predictions, screening = score(phantom_folder)
     rows = table(predictions)
     assert rows.columns.tolist() == ["probability", "decision", "status", "reason"]
@@ -86,7 +79,7 @@ def test_a_flagged_image_keeps_its_probability(score, phantom_folder, owner_and_
     assert screening.n_seen == 21
 
 
-def test_a_refused_image_has_no_heat_map(score, phantom_folder, tmp_path) -> None:
+def test_a_refused_image_has_no_heat_map(score, phantom_folder, tmp_path):
     predictions, _ = score(phantom_folder, out_of_distribution="refuse", heatmaps=tmp_path / "maps")
     rows = table(predictions)
     assert rows.loc["noise.png", ["status", "reason"]].tolist() == ["refused", OOD]
@@ -95,7 +88,7 @@ def test_a_refused_image_has_no_heat_map(score, phantom_folder, tmp_path) -> Non
     assert drawn == {f"{image}.png" for image in rows.index[rows["status"] == "scored"]}
 
 
-def test_images_are_screened_again_only_with_other_parameters(score, phantom_folder) -> None:
+def test_images_are_screened_again_only_with_other_parameters(score, phantom_folder):
     first = table(score(phantom_folder)[0])
     predictions, screening = score(phantom_folder)
     assert screening.n_seen == 0
@@ -108,7 +101,7 @@ def test_images_are_screened_again_only_with_other_parameters(score, phantom_fol
             assert table(predictions)["reason"].dropna().tolist() == ["unreadable"]
 
 
-def test_the_sample_follows_images_that_come_and_go(score, phantom_folder) -> None:
+def test_the_sample_follows_images_that_come_and_go(score, phantom_folder):
     """New images are scored once; an image that replaces a removed one in the sample is scored once more."""
     predictions, screening = score(phantom_folder)
     write(phantom_folder, range(301, 311))
@@ -125,14 +118,14 @@ def test_the_sample_follows_images_that_come_and_go(score, phantom_folder) -> No
     pd.testing.assert_frame_equal(table(predictions), before)
 
 
-def test_after_a_kill_the_rest_is_scored(score, phantom_folder, tmp_path, monkeypatch) -> None:
+def test_after_a_kill_the_rest_is_scored(score, phantom_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_SHARD_ROWS", 4)
     whole, _ = score(phantom_folder)
     expected, sample = table(whole), whole.features
     shutil.rmtree(tmp_path / "parts")
     score_batch = Counting.score_batch
 
-    def killed(self: Counting, prepared: Any) -> Any:
+    def killed(self, prepared):
         if self.n_seen >= 8:
             raise KeyboardInterrupt
         return score_batch(self, prepared)
@@ -150,22 +143,22 @@ def test_after_a_kill_the_rest_is_scored(score, phantom_folder, tmp_path, monkey
 TRAIN, VALIDATION, NEW = slice(0, 200), slice(200, 330), slice(330, 480)
 
 
-def fit(training: ImageFeatures, validation: ImageFeatures) -> ReferenceProfile:
+def fit(training, validation):
     return ReferenceProfile.fit(training, validation, outputs=("ill",), seed=0)
 
 
 @pytest.fixture(scope="module")
-def profile(phantoms: ImageFeatures) -> ReferenceProfile:
+def profile(phantoms):
     return fit(phantoms.take(TRAIN), phantoms.take(VALIDATION))
 
 
-def share(profile: ReferenceProfile, images: ImageFeatures, false_alarms: float) -> float:
+def share(profile, images, false_alarms):
     detector = OutlierDetector(profile, false_alarms=false_alarms, min_images=30)
     return float(detector.is_outlier(images.statistics, images.features).mean())
 
 
 @pytest.mark.parametrize("false_alarms", [0.05, 0.2])
-def test_the_rate_of_false_alarms_is_that_of_the_parameter(phantoms, false_alarms) -> None:
+def test_the_rate_of_false_alarms_is_that_of_the_parameter(phantoms, false_alarms):
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(30):
@@ -175,14 +168,14 @@ def test_the_rate_of_false_alarms_is_that_of_the_parameter(phantoms, false_alarm
     assert 0.2 * false_alarms < np.mean(shares) <= false_alarms + 0.02
 
 
-def test_noise_negatives_and_plain_grey_are_outliers(profile, images, extract) -> None:
+def test_noise_negatives_and_plain_grey_are_outliers(profile, images, extract):
     noise = np.random.default_rng(0).integers(0, 256, images[NEW].shape).astype(np.uint8)
     assert share(profile, extract(noise), 0.01) == 1
     assert share(profile, extract(255 - images[NEW]), 0.01) > 0.9
     assert share(profile, extract(np.full_like(images[NEW], 90)), 0.01) == 1
 
 
-def test_pixels_and_features_each_detect_outliers_alone(profile, phantoms, simulate) -> None:
+def test_pixels_and_features_each_detect_outliers_alone(profile, phantoms, simulate):
     own, far = phantoms.take(NEW), simulate(150, 1)
     detector = OutlierDetector(profile, false_alarms=0.01, min_images=30)
     assert detector.compared == ("pixels", "features")
@@ -191,7 +184,7 @@ def test_pixels_and_features_each_detect_outliers_alone(profile, phantoms, simul
     assert detector.is_outlier(own.statistics, own.features + 100).all()
 
 
-def test_a_small_profile_makes_the_comparisons_that_it_can(phantoms) -> None:
+def test_a_small_profile_makes_the_comparisons_that_it_can(phantoms):
     few = fit(phantoms.take(slice(0, 40)), phantoms.take(slice(40, 60)))
     new = phantoms.take(NEW)
     assert OutlierDetector(few, false_alarms=0.05, min_images=30).compared == ("pixels",)
@@ -205,7 +198,7 @@ def test_a_small_profile_makes_the_comparisons_that_it_can(phantoms) -> None:
     assert detector.is_outlier(new.statistics * 50, new.features * 50).all()
 
 
-def test_an_image_whose_features_overflow_is_an_outlier(profile, phantoms) -> None:
+def test_an_image_whose_features_overflow_is_an_outlier(profile, phantoms):
     new = phantoms.take(slice(330, 333))
     features = new.features.copy()
     features[1, 0] = np.inf

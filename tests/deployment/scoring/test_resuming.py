@@ -6,10 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +15,6 @@ from stub_models import fixed_rule
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.image_folder import find_images
-from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import folder as module
 from cxr_pipeline.deployment.scoring import score_folder
 
@@ -61,11 +57,11 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def run_script(tmp_path: Path, classifier: ImageClassifier) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+def run_script(tmp_path, classifier):
     (tmp_path / "score.py").write_text(SCORE)
     classifier.save(tmp_path / "classifier")
 
-    def run(*places: Path, batch_size: int, kill_at: int = 10**9) -> "subprocess.CompletedProcess[str]":
+    def run(*places, batch_size, kill_at=10**9):
         arguments = [tmp_path / "score.py", tmp_path / "classifier", batch_size, kill_at, *places]
         return subprocess.run(
             [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
@@ -74,26 +70,26 @@ def run_script(tmp_path: Path, classifier: ImageClassifier) -> Callable[..., "su
     return run
 
 
-def results(process: "subprocess.CompletedProcess[str]") -> list[dict[str, Any]]:
+def results(process):
     assert process.returncode == 0, process.stderr
     return [json.loads(line) for line in process.stdout.splitlines() if line.startswith("{")]
 
 
-def counting(classifier: ImageClassifier) -> tuple[ImageClassifier, list[int]]:
+def counting(classifier):
     """The classifier, and a list that gets the images of each batch that its network sees."""
-    seen: list[int] = []
+    seen = []
 
     class Network:
         weights = classifier.model.weights
 
-        def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        def predict_on_batch(self, images):
             seen.append(len(images))
             return np.asarray(classifier.model.predict_on_batch(images))
 
-    return replace(classifier, model=Network()), seen  # type: ignore[arg-type]
+    return replace(classifier, model=Network()), seen
 
 
-def test_a_killed_run_resumes_from_its_last_shard(tmp_path, folder, draw, run_script) -> None:
+def test_a_killed_run_resumes_from_its_last_shard(tmp_path, folder, draw, run_script):
     for number in range(60):
         draw(f"{number:02}.png", 100 + number)
     (folder / "07.png").write_bytes(b"no image")
@@ -109,7 +105,7 @@ def test_a_killed_run_resumes_from_its_last_shard(tmp_path, folder, draw, run_sc
     np.testing.assert_allclose(np.array(probability, float), expected, atol=1e-6)
 
 
-def test_memory_does_not_grow_with_the_number_of_images(tmp_path, folder, draw, run_script) -> None:
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path, folder, draw, run_script):
     first = draw("0000.png")
     for number in range(1, 2000):
         os.link(first, folder / f"{number:04}.png")
@@ -121,7 +117,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, folder, draw, 
     assert second["peak"] - first["peak"] < 40
 
 
-def test_only_new_and_changed_images_are_scored_again(folder, draw, classifier, score) -> None:
+def test_only_new_and_changed_images_are_scored_again(folder, draw, classifier, score):
     for number in range(10):
         path = draw(f"{number}.png", 100)
         path.write_bytes(path.read_bytes().ljust(500, b"\0"))
@@ -148,7 +144,7 @@ def test_only_new_and_changed_images_are_scored_again(folder, draw, classifier, 
 
 
 @pytest.mark.parametrize("changed", ["version", "rule", "recipe", "limit", "folder"])
-def test_another_model_or_folder_scores_all_images_again(changed, tmp_path, folder, draw, classifier, score) -> None:
+def test_another_model_or_folder_scores_all_images_again(changed, tmp_path, folder, draw, classifier, score):
     for number in range(4):
         draw(f"{number}.png", 100)
     counted, seen = counting(classifier)
@@ -170,7 +166,7 @@ def test_another_model_or_folder_scores_all_images_again(changed, tmp_path, fold
     assert len([path for path in (tmp_path / "predictions.parts").iterdir() if path.is_dir()]) == 1
 
 
-def test_unreadable_images_and_links_are_tried_again(tmp_path, folder, draw, classifier, score) -> None:
+def test_unreadable_images_and_links_are_tried_again(tmp_path, folder, draw, classifier, score):
     good = draw("good.png").read_bytes()
     state = draw("late.png").stat()
     (folder / "late.png").write_bytes(b"x" * len(good))
@@ -189,7 +185,7 @@ def test_unreadable_images_and_links_are_tried_again(tmp_path, folder, draw, cla
     np.testing.assert_allclose(predictions[["late.png", "link.png"]], [51, 200], atol=1e-4)
 
 
-def test_rows_of_images_that_are_gone_are_removed(tmp_path, folder, draw, classifier, score, monkeypatch) -> None:
+def test_rows_of_images_that_are_gone_are_removed(tmp_path, folder, draw, classifier, score, monkeypatch):
     monkeypatch.setattr(module, "_SHARD_ROWS", 2)
     images = [draw(f"{number}.png") for number in range(6)]
     score(classifier, folder)
@@ -200,7 +196,7 @@ def test_rows_of_images_that_are_gone_are_removed(tmp_path, folder, draw, classi
 
 
 @pytest.mark.parametrize("damage", [lambda rows: rows[:-1], lambda rows: rows.replace(b"scored", b"sc0red")])
-def test_damaged_rows_are_scored_again(tmp_path, folder, draw, classifier, score, damage) -> None:
+def test_damaged_rows_are_scored_again(tmp_path, folder, draw, classifier, score, damage):
     for number in range(4):
         draw(f"{number}.png", 100 + number)
     counted, seen = counting(classifier)
@@ -211,7 +207,7 @@ def test_damaged_rows_are_scored_again(tmp_path, folder, draw, classifier, score
     assert sum(seen) == 8
 
 
-def test_a_folder_that_cannot_be_written_is_reported_before_any_work(tmp_path, folder, draw, classifier) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_before_any_work(tmp_path, folder, draw, classifier):
     draw("image.png")
     (tmp_path / "out").write_text("a file")
     counted, seen = counting(classifier)
@@ -221,14 +217,14 @@ def test_a_folder_that_cannot_be_written_is_reported_before_any_work(tmp_path, f
     assert not seen
 
 
-def test_a_full_disk_ends_the_run_and_keeps_the_rows_before(folder, draw, classifier, score, monkeypatch) -> None:
+def test_a_full_disk_ends_the_run_and_keeps_the_rows_before(folder, draw, classifier, score, monkeypatch):
     for number in range(6):
         draw(f"{number}.png")
     counted, seen = counting(classifier)
     monkeypatch.setattr(module, "_SHARD_ROWS", 2)
     flush = os.fsync
 
-    def full(file: int) -> None:
+    def full(file):
         if len(seen) > 1:
             raise OSError(28, "No space left on device")
         flush(file)

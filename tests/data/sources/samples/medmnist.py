@@ -15,7 +15,7 @@ def draw(split, *size):
 def write_splits(folder, **changes):
     """Write the splits; ``changes`` replaces arrays, or leaves those out that are None."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, np.ndarray | None] = {f"{split}_images": draw(split) for split in LABELS}
+    arrays = {f"{split}_images": draw(split) for split in LABELS}
     arrays |= {f"{split}_labels": np.array(labels, np.uint8)[:, None] for split, labels in LABELS.items()}
     kept = {name: array for name, array in {**arrays, **changes}.items() if array is not None}
     np.savez_compressed(folder / "images.npz", **kept)
