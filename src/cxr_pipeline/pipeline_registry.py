@@ -7,7 +7,7 @@ from kedro.pipeline import Pipeline
 from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.framework.config import TASKS
 
-# Packages of cxr_pipeline.pipelines.
+# Modules of cxr_pipeline.pipelines.
 PREPARATION = ("ingestion", "resolution", "morphology", "splitting")
 STAGES = (
     *PREPARATION,
@@ -47,7 +47,7 @@ def register_pipelines() -> dict[str, Pipeline]:
 
 def pipeline_of(*stages: str) -> Pipeline:
     """Return the pipeline of one or more stages."""
-    modules = [import_module(f"cxr_pipeline.pipelines.{stage}.pipeline") for stage in stages]
+    modules = [import_module(f"cxr_pipeline.pipelines.{stage}") for stage in stages]
     return sum((module.create_pipeline() for module in modules), Pipeline([]))
 
 

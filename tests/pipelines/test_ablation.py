@@ -13,7 +13,7 @@ from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.jobs import Outcome
 from cxr_pipeline.framework.config import Ablation, Folders, Parallel, Task
-from cxr_pipeline.pipelines.ablation import nodes
+from cxr_pipeline.pipelines import ablation as nodes
 
 CELLS = {
     "baseline": {},

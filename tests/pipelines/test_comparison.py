@@ -11,7 +11,7 @@ from kedro.runner import SequentialRunner
 
 from cxr_pipeline import tracking
 from cxr_pipeline.framework import hooks
-from cxr_pipeline.pipelines.comparison.pipeline import create_pipeline
+from cxr_pipeline.pipelines.comparison import create_pipeline
 
 METRICS = {
     "task": "effusion",

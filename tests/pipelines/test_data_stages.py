@@ -15,8 +15,8 @@ from cxr_pipeline.data.images.dicom import MODALITIES
 from cxr_pipeline.data.splits import COLUMNS
 from cxr_pipeline.framework import config
 from cxr_pipeline.pipeline_registry import PREPARATION, pipeline_of
-from cxr_pipeline.pipelines.resampling import nodes
-from cxr_pipeline.pipelines.resolution.nodes import resize_images
+from cxr_pipeline.pipelines import resampling as nodes
+from cxr_pipeline.pipelines.resolution import resize_images
 
 SIZE = 24
 

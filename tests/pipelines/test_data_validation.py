@@ -12,8 +12,8 @@ from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
-from cxr_pipeline.pipelines.data_validation import nodes
-from cxr_pipeline.pipelines.ingestion.nodes import list_images
+from cxr_pipeline.pipelines import data_validation as nodes
+from cxr_pipeline.pipelines.ingestion import list_images
 from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
 
 MODEL = "cxr-chest-demo"

@@ -13,10 +13,10 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.framework.config import Drift, Folders, Resolution, Sources, Task
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
-from cxr_pipeline.pipelines.drift.pipeline import create_pipeline
-from cxr_pipeline.pipelines.ingestion.nodes import list_images
-from cxr_pipeline.pipelines.profiling.pipeline import create_pipeline as create_profiling
-from cxr_pipeline.pipelines.resolution.nodes import resize_images
+from cxr_pipeline.pipelines.drift import create_pipeline
+from cxr_pipeline.pipelines.ingestion import list_images
+from cxr_pipeline.pipelines.profiling import create_pipeline as create_profiling
+from cxr_pipeline.pipelines.resolution import resize_images
 
 TASK = Task(name="effusion", title="E", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
 SOURCES = Sources({"images": {**SOURCE, "path": "images"}})

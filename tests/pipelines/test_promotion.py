@@ -3,8 +3,8 @@ import pytest
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.framework import config
-from cxr_pipeline.pipelines.promotion import nodes
-from cxr_pipeline.pipelines.promotion.pipeline import create_pipeline
+from cxr_pipeline.pipelines import promotion as nodes
+from cxr_pipeline.pipelines.promotion import create_pipeline
 from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
 
 MODEL = "cxr-chest-demo"

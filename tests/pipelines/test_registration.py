@@ -4,7 +4,7 @@ import pytest
 from shipped import parameters_of
 
 from cxr_pipeline.framework import config
-from cxr_pipeline.pipelines.registration import nodes
+from cxr_pipeline.pipelines import registration as nodes
 from cxr_pipeline.tracking import aliases, artifacts, promotion_records
 
 MODEL = "cxr-effusion"

@@ -17,8 +17,8 @@ from cxr_pipeline.deployment.lineage import with_patients
 from cxr_pipeline.experiments.jobs import Outcome
 from cxr_pipeline.experiments.task_run import MODULE
 from cxr_pipeline.framework import config
-from cxr_pipeline.pipelines.data_validation import nodes as data_validation
-from cxr_pipeline.pipelines.retraining import nodes
+from cxr_pipeline.pipelines import data_validation
+from cxr_pipeline.pipelines import retraining as nodes
 from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
 
 MODEL = "cxr-chest-demo"

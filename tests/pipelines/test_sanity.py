@@ -15,7 +15,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.framework.config import Folders, Network, Sanity, Task, Training
 from cxr_pipeline.framework.datasets.files import FileDataset
-from cxr_pipeline.pipelines.sanity.pipeline import create_pipeline
+from cxr_pipeline.pipelines.sanity import create_pipeline
 
 SIZE, N_IMAGES = 32, 90
 TASK = Task(name="effusion", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -77,7 +77,7 @@ def run(tmp_path, *, phantom=False, training=None):
 
 
 def test_a_sound_training_passes(tmp_path, caplog):
-    with caplog.at_level(logging.INFO, logger="cxr_pipeline.pipelines.sanity.nodes"):
+    with caplog.at_level(logging.INFO, logger="cxr_pipeline.pipelines.sanity"):
         report = run(tmp_path, phantom=True)
     assert (report["task"], report["phantom"], report["passed"]) == ("effusion", True, True)
     assert [verdict["name"] for verdict in report["verdicts"]] == ["chance", "overfitting", "shuffled_labels"]

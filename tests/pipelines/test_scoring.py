@@ -18,7 +18,7 @@ from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.framework.config import Drift, Scoring, Sources, Task
 from cxr_pipeline.framework.datasets.files import FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
-from cxr_pipeline.pipelines.scoring.pipeline import create_pipeline
+from cxr_pipeline.pipelines.scoring import create_pipeline
 
 SIZE = 16
 RECIPE = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)

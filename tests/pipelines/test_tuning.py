@@ -19,8 +19,7 @@ from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tun
 from cxr_pipeline.framework.datasets.files import FiguresDataset, FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.framework.processes import cell, trial
-from cxr_pipeline.pipelines.tuning.nodes import plan_study
-from cxr_pipeline.pipelines.tuning.pipeline import create_pipeline
+from cxr_pipeline.pipelines.tuning import create_pipeline, plan_study
 from cxr_pipeline.training.callbacks import run_epoch_callback
 
 SPACE = {

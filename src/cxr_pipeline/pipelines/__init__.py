@@ -1,1 +1,1 @@
-"""One package per stage; stages depend neither on tasks nor on other stages."""
+"""One module per stage; stages depend neither on tasks nor on other stages."""

@@ -1,1 +1,0 @@
-"""Find data changes and decide whether to train on them."""

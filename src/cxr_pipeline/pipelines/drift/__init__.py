@@ -1,1 +1,0 @@
-"""Compare new images with the training images of a registered model version."""

@@ -1,0 +1,116 @@
+"""The evaluation stage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline import tracking
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.splits import count_splits, select_split
+from cxr_pipeline.evaluation.decision_rule import rule_from_dict
+from cxr_pipeline.evaluation.evaluate import (
+    classification_report,
+    evaluate,
+    evaluate_policies,
+    evaluate_sources,
+    images_digest,
+)
+from cxr_pipeline.evaluation.score_tables import Scores, confusion_table, decide, score_table
+from cxr_pipeline.evaluation.subgroups import evaluate_subgroups
+from cxr_pipeline.framework.config import Evaluation, Subgroups, Task, Thresholds
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
+from cxr_pipeline.report.warnings import warnings
+
+
+def score_test(
+    model: Any,
+    decision_rule: Mapping[str, Any],
+    enhanced_images: PreparedImages,
+    manifest: pd.DataFrame,
+    splits: pd.DataFrame,
+    task: Task,
+) -> pd.DataFrame:
+    """Score the test images and apply the frozen decision rule."""
+    from cxr_pipeline.training.fitting import predict
+
+    images = select_split(manifest, splits, "test")
+    y_score = predict(model, enhanced_images, images["sha256"].tolist())
+    return decide(score_table(images, task.outputs, y_score), rule_from_dict(decision_rule))
+
+
+def measure_test(
+    validation_scores: pd.DataFrame,
+    test_scores: pd.DataFrame,
+    decision_rule: Mapping[str, Any],
+    data_report: Mapping[str, Any],
+    task: Task,
+    thresholds: Thresholds,
+    evaluation: Evaluation,
+) -> dict[str, Any]:
+    """Compute every metric with its interval, clustered by patient if patients are known, and log them to the run."""
+    rule = rule_from_dict(decision_rule)
+    bootstrap = evaluation.model_dump()
+    settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}
+    policies = [policy.model_dump() for policy in thresholds.compared]
+    measured = evaluate(test_scores, **settings)
+    chosen = measured["metrics"]
+    metrics = {
+        "task": task.name,
+        "kind": task.kind,
+        "split": "test",
+        "phantom": data_report["phantom"],
+        "images_digest": images_digest(test_scores, task.outputs),
+        "thresholds": rule.thresholds,
+        **measured,
+        **evaluate_sources(test_scores, **settings),
+        **evaluate_policies(validation_scores, test_scores, rule, policies, chosen=chosen, **settings),
+    }
+    tracking.log_summary(metrics, data_digest=data_report["data_digest"])
+    return metrics
+
+
+def measure_subgroups(
+    test_scores: pd.DataFrame, manifest: pd.DataFrame, task: Task, evaluation: Evaluation, subgroups: Subgroups
+) -> dict[str, Any]:
+    """Compute the metrics by sex, age band and view."""
+    settings = {**subgroups.model_dump(), "bootstrap": evaluation.model_dump()}
+    return evaluate_subgroups(test_scores, manifest, outputs=task.outputs, **settings)
+
+
+def tabulate(metrics: Mapping[str, Any], test_scores: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tabulate the classification report, one row per output, and the confusion table, true classes by decisions."""
+    scores = Scores.from_table(test_scores, task.outputs)
+    return classification_report(metrics), confusion_table(scores, exclusive=task.exclusive)
+
+
+def find_warnings(
+    metrics: Mapping[str, Any],
+    decision_rule: Mapping[str, Any],
+    data_report: Mapping[str, Any],
+    confounding: Mapping[str, Any],
+    manifest: pd.DataFrame,
+    splits: pd.DataFrame,
+    task: Task,
+) -> list[str]:
+    """Collect the warnings that the report, the summary of the run and the registered version show."""
+    classes = tuple(task.classes)
+    return warnings(
+        {"kind": task.kind, "classes": classes},
+        metrics,
+        decision_rule,
+        {**data_report, "confounding": confounding},
+        count_splits(manifest, splits, classes),
+    )
+
+
+def create_pipeline() -> Pipeline:
+    """Create the stage from the model and the test images to metrics with intervals."""
+    return stage(
+        "evaluation",
+        node(score_test, "test_scores"),
+        node(measure_test, "metrics"),
+        node(measure_subgroups, "subgroups"),
+        node(tabulate, ["classification_report", "confusion_table"]),
+        node(find_warnings, "warnings"),
+    )

@@ -1,1 +1,0 @@
-"""Evaluate the model on the test images."""

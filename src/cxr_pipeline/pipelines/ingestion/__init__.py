@@ -1,1 +1,0 @@
-"""Ingestion stage: list the images of all sources in one table."""

@@ -1,1 +1,0 @@
-"""Apply the configured image operations to the prepared images."""

@@ -1,1 +1,0 @@
-"""Build the reference profile for drift detection."""

@@ -1,1 +1,0 @@
-"""Register the model version in MLflow."""

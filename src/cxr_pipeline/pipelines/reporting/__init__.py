@@ -1,1 +1,0 @@
-"""Draw the figures of a task and write its report and model card."""

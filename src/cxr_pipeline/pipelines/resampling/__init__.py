@@ -1,1 +1,0 @@
-"""Resampling stage: plan how often each training image is shown, and preview its augmentation."""

@@ -1,1 +1,0 @@
-"""Train a challenger on changed data."""

@@ -1,1 +1,0 @@
-"""Restore the previous champion."""

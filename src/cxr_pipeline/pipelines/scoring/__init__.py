@@ -1,1 +1,0 @@
-"""Score new images with a registered model version."""

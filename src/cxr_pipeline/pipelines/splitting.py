@@ -1,0 +1,55 @@
+"""The splitting stage."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline.data.confounding import CONFOUNDED_AUC, source_baseline
+from cxr_pipeline.data.leakage import check_splits
+from cxr_pipeline.data.splits import assign_splits, count_splits
+from cxr_pipeline.framework.config import Splitting, Task
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
+from cxr_pipeline.report.warnings import few_patients
+
+logger = logging.getLogger(__name__)
+
+
+def split_patients(
+    manifest: pd.DataFrame, earlier_splits: pd.DataFrame, splitting: Splitting, task: Task
+) -> tuple[dict[str, bytes], pd.DataFrame]:
+    """Assign patients without a split, and stop if the splits leak; return replaced splits by file name, and splits."""
+    former: dict[str, bytes] = {}
+    if splitting.renew and len(earlier_splits):
+        former = {f"splits {datetime.now(UTC):%Y-%m-%d %H.%M.%S.%f}.parquet": earlier_splits.to_parquet(index=False)}
+        earlier_splits = earlier_splits.head(0)
+    settings = splitting.model_dump(exclude={"renew"})
+    splits = assign_splits(manifest, earlier_splits, **settings, task=task.name)
+    check_splits(manifest, splits, exclusive=task.single_label, task=task.name)
+    if warning := few_patients(count_splits(manifest, splits, tuple(task.classes))):
+        logger.warning("%s", warning)
+    return former, splits
+
+
+def measure_confounding(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task) -> dict[str, Any]:
+    """Measure how well the source alone predicts the class, and warn of confounding; empty with one source."""
+    baseline = source_baseline(manifest, splits, outputs=task.outputs) or {}
+    aucs = {name: entry["auc"] for name, entry in baseline.get("per_class", {}).items()}
+    confounded = {name: auc for name, auc in aucs.items() if auc is not None and auc >= CONFOUNDED_AUC}
+    if confounded:
+        logger.warning(
+            "Source and class are confounded: on the test images the source alone predicts %s. The model may recognise "
+            "the hospital instead of the disease; check the metrics of each source.",
+            ", ".join(f"{name} with an AUC of {auc:.3f}" for name, auc in confounded.items()),
+        )
+    return baseline
+
+
+def create_pipeline() -> Pipeline:
+    """Create the pipeline from the manifest to the splits."""
+    return stage(
+        "splitting",
+        node(split_patients, ["former_splits", "splits"]),
+        node(measure_confounding, "confounding"),
+    )

@@ -1,1 +1,0 @@
-"""Splitting stage: assign patients to train, validation and test."""

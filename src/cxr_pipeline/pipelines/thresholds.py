@@ -1,0 +1,44 @@
+"""The thresholds stage."""
+
+from typing import Any
+
+import pandas as pd
+
+from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.splits import select_split
+from cxr_pipeline.evaluation import decision_rule as rules
+from cxr_pipeline.evaluation.score_tables import columns_of, score_table
+from cxr_pipeline.framework.config import Task, Thresholds
+from cxr_pipeline.pipelines.stage import Pipeline, node, stage
+
+
+def score_validation(
+    model: Any, enhanced_images: PreparedImages, manifest: pd.DataFrame, splits: pd.DataFrame, task: Task
+) -> pd.DataFrame:
+    """Score the validation images."""
+    from cxr_pipeline.training.fitting import predict
+
+    images = select_split(manifest, splits, "validation")
+    return score_table(images, task.outputs, predict(model, enhanced_images, images["sha256"].tolist()))
+
+
+def fit_decision_rule(validation_scores: pd.DataFrame, task: Task, thresholds: Thresholds) -> dict[str, Any]:
+    """Fit calibration and threshold on the validation images only."""
+    rule = rules.fit_decision_rule(
+        columns_of(validation_scores, "true", task.outputs),
+        columns_of(validation_scores, "score", task.outputs),
+        kind=task.kind,
+        classes=tuple(task.classes),
+        calibration=thresholds.calibration,
+        policy=thresholds.policy.model_dump(),
+    )
+    return rule.to_dict()
+
+
+def create_pipeline() -> Pipeline:
+    """Create the stage from the model and the validation images to the decision rule."""
+    return stage(
+        "thresholds",
+        node(score_validation, "validation_scores"),
+        node(fit_decision_rule, "decision_rule"),
+    )

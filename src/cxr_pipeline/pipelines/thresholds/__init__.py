@@ -1,1 +1,0 @@
-"""Fit calibration and threshold on the validation images."""
