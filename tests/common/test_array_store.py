@@ -164,12 +164,6 @@ def test_old_temporary_files_of_killed_processes_are_removed(tmp_path):
     assert [old.exists(), young.exists()] == [False, True]
 
 
-def test_unused_shards_are_removed(tmp_path):
-    store = filled(tmp_path, 12)
-    store.remove_shards_except({store.shard_of(key) for key in keys(1, 9)})
-    assert opened(tmp_path).missing(keys(*range(12))) == keys(4, 5, 6, 7)
-
-
 def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch):
     store = filled(tmp_path, 4)
 

@@ -1,6 +1,5 @@
 import functools
 import json
-import zipfile
 from dataclasses import replace
 
 import keras
@@ -105,21 +104,6 @@ def test_a_loaded_classifier_scores_as_the_saved_one(kind, classifier, tmp_path)
     assert loaded.digest == classifier.digest
     assert loaded.provenance == classifier.provenance
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["classifier.json", "model.keras"]
-
-
-def test_the_state_of_the_optimiser_is_not_saved(classifier, tmp_path):
-    network = grey_network(SIZE)
-    network.compile("adam", "mse")
-    network.train_on_batch(np.ones((2, SIZE, SIZE, 1)), np.ones((2, 1)))
-    network.save(tmp_path / "whole.keras")
-    replace(classifier, model=network).save(tmp_path / "saved")
-
-    def weights(path):
-        with zipfile.ZipFile(path) as archive:
-            return archive.read("model.weights.h5")
-
-    assert b"optimizer" in weights(tmp_path / "whole.keras")
-    assert b"optimizer" not in weights(tmp_path / "saved" / "model.keras")
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])

@@ -78,12 +78,6 @@ def test_used_images_are_listed_by_content_with_refused_and_without_missing_ones
     assert used.loc[used["split"] == "refused", "label_ill"].isna().all()
 
 
-@pytest.mark.parametrize("change", ["new", "relabelled", "reassigned", "gone"])
-def test_missing_images_are_a_change_without_newer_data(change):
-    assert changes(**{change: 1})
-    assert changes(**{change: 1}).newer == (change != "gone")
-
-
 def test_labels_that_differ_are_a_change():
     today = IMAGES.copy()
     today.loc[[0, 7], "label_ill"] = 1 - today.loc[[0, 7], "label_ill"]

@@ -4,17 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
-from kedro.framework.project import configure_project
-from kedro.framework.session import KedroSession
 
-from cxr_pipeline import settings
-from cxr_pipeline.cli import cli
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.experiments.task_run import RunOutputs, TaskRun
-from cxr_pipeline.framework.config_loader import TaskConfigLoader
 
-CONF = Path(__file__).parents[2] / "conf"
 RUN = TaskRun(
     task="effusion",
     project="/p",
@@ -41,40 +34,6 @@ def test_a_child_is_the_same_run_with_its_own_folder_and_parameters():
     same = {"runtime_params": RUN.runtime_params, "parameters": RUN.parameters, "to_output": RUN.to_output}
     assert replace(child, **same) == RUN
     assert TaskRun(**json.loads(json.dumps(asdict(child)))) == child
-
-
-def test_kedro_run_reads_the_config_file(tmp_path, monkeypatch):
-    best = {"training": {"learning_rate": 1.5e-05, "fine_tuning": {"cut": None}, "loss": "focal"}}
-    text = RUN.config_file(best, origin="Trial\n1")
-    assert text.startswith("# Trial 1\n")
-    (tmp_path / "best.yml").write_text(text, encoding="utf-8")
-    created = {}
-
-    class Created(Exception):
-        pass
-
-    def create(**arguments):
-        created.update(arguments)
-        raise Created
-
-    monkeypatch.setattr(KedroSession, "create", create)
-    monkeypatch.chdir(CONF.parent)
-    configure_project("cxr_pipeline")  # as the kedro command does
-    result = CliRunner().invoke(cli, ["run", "--config", str(tmp_path / "best.yml")])
-    assert isinstance(result.exception, Created), result.output
-    assert created["env"] == "demo"
-    assert created["runtime_params"] == {
-        "raw": "/data, images",
-        "effusion": {
-            "training": {"epochs": 3, "learning_rate": 1.5e-05, "fine_tuning": {"cut": None}, "loss": "focal"}
-        },
-    }
-    loader = TaskConfigLoader(
-        str(CONF), env="demo", runtime_params=created["runtime_params"], **settings.CONFIG_LOADER_ARGS
-    )
-    training = loader["parameters"]["effusion"]["training"]
-    assert (training["learning_rate"], training["loss"], training["epochs"]) == (1.5e-05, "focal", 3)
-    assert training["batch_size"] > 0
 
 
 def test_a_config_file_names_another_configuration_folder_and_does_not_renew_the_splits():

@@ -102,39 +102,6 @@ def test_the_preview_of_the_augmentation_starts_with_the_image_itself(parameters
     assert all((views[:, view] != views[:, 0]).any() for view in range(1, 5))
 
 
-def test_prepared_images_are_resized_and_opened(parameters, images):
-    results = run(parameters)
-    row = results["manifest"].iloc[0]
-    original = cv2.imread(str(images / row["path"]), cv2.IMREAD_GRAYSCALE)
-    resized = results["resized_images"].read([row["sha256"]])[0]
-    enhanced = results["enhanced_images"].read([row["sha256"]])[0]
-    assert resized.shape == (SIZE, SIZE)
-    assert abs(float(resized.mean()) - float(original.mean())) < 2
-    np.testing.assert_array_equal(enhanced, cv2.morphologyEx(resized, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
-
-
-def test_an_image_that_cannot_be_decoded_is_quarantined_and_counted(parameters, images):
-    (images / "ill" / "p2_1.png").write_bytes(b"no image")
-    (images / "well" / "p9_1.png").write_bytes((images / "well" / "p9_0.png").read_bytes())
-    results = run(parameters)
-    assert dict(zip(results["quarantine"]["image"], results["quarantine"]["reason"], strict=True)) == {
-        "ill/p2_1.png": "unreadable",
-        "well/p9_1.png": "exact_duplicate",
-    }
-    counts = results["data_report"]["sources"]["images"]
-    assert counts["rows_read"] == 20 == counts["manifest"] + 2
-
-
-def test_a_patient_in_several_given_splits_stops_the_run(parameters, tmp_path):
-    for part in ("train", "val", "test"):
-        for number, name in enumerate(("well", "ill")):
-            draw(tmp_path / "raw" / "given" / part / name / f"p{number}_{part}.png", len(part) * 10 + number)
-    given = {"layout": "class_folders", "path": "given", "patient_id": r"^p(\d+)_"}
-    parameters["params:sources"] = config.Sources({"images": given})
-    with pytest.raises(UserError, match=r"2 patients are in several(.|\n)*t\.splitting\.ignore_given"):
-        run(parameters)
-
-
 def test_patient_ids_that_are_added_later(parameters, images):
     """The parameter that the message offers makes new splits, and the earlier ones are returned as a file."""
     source = {"layout": "class_folders", "path": "images"}

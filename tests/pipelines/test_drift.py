@@ -103,18 +103,6 @@ def test_images_of_the_same_kind_do_not_drift_from_the_champion(project, fresh, 
     assert "No drift was found" in page
 
 
-def test_without_a_champion_the_newest_version_is_used(project, fresh, tmp_path):
-    client = mlflow.MlflowClient()
-    client.delete_registered_model_alias("cxr-effusion", "champion")
-    try:
-        report, page = run(project, tmp_path, trained_here=True, folder=str(fresh))
-    finally:
-        client.set_registered_model_alias("cxr-effusion", "champion", "1")
-    assert report["model"]["version"] == 2
-    assert report["new_images"]["without_patient"] == report["new_images"]["images"]
-    assert "The patient is unknown for" in page
-
-
 def test_a_missing_profile_is_built_from_the_current_images(project, fresh, tmp_path, caplog):
     source = {**SOURCE, "path": str(fresh)}
     made, page = run(project, tmp_path, trained_here=True, source=source, model="models:/cxr-effusion/2")

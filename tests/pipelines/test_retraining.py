@@ -76,11 +76,6 @@ class TestFindChanges:
         json.dumps(found)
         return found
 
-    def test_without_a_champion_all_images_are_trained_on(self, registered, launch):
-        found = self.find(IMAGES, launch)
-        assert (found["train"], found["model"], found["champion"], found["newer"]) == (True, MODEL, None, True)
-        assert registered.tags == {}
-
     def test_unchanged_images_are_trained_on_only_by_force(self, registered, launch):
         registered.champion = 3
         found = self.find(IMAGES.iloc[::-1], launch)

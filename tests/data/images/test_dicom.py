@@ -165,13 +165,6 @@ def test_a_constant_image_is_empty(dtype):
     assert refusal(dicom(np.full((20, 20), 7, dtype))).reason == "empty"
 
 
-def test_the_size_of_a_stream_is_searched_in_its_first_markers(image, encode):
-    stream = encode(image, "JPEG")
-    assert coded_shape(stream[:2] + 99 * b"\xff\xfe\0\2" + stream[2:]) == (64, 48, 1)
-    with pytest.raises(ValueError, match="stream without an image size"):
-        coded_shape(stream[:2] + 100_000 * b"\xff" + stream[2:])
-
-
 @pytest.mark.parametrize("syntax", JPEG_FAMILY)
 def test_a_stream_of_another_size_than_in_the_header_is_not_decoded(syntax, tmp_path, monkeypatch):
     image = pydicom.dcmread(io.BytesIO(compress(dataset(levels(8)), syntax, tmp_path)))

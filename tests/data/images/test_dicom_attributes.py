@@ -30,10 +30,6 @@ def linear(values, centre=1700, width=2000):
     return 255 * ((values - (centre - 0.5)) / (width - 1) + 0.5).clip(0, 1)
 
 
-def sigmoid(values, centre=1700, width=2000):
-    return 255 / (1 + np.exp(-4 * (values - centre) / width))
-
-
 def robust(values, known=None):
     return scale(values, *np.percentile(values if known is None else known, (0.5, 99.5)))
 

@@ -5,8 +5,7 @@ from threading import Barrier
 
 import pytest
 
-from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.images.headers import refusing, without_warnings
+from cxr_pipeline.data.images.headers import without_warnings
 
 
 def test_warnings_are_ignored_in_all_threads_until_the_last_one_leaves():
@@ -33,12 +32,3 @@ def test_warnings_are_ignored_in_all_threads_until_the_last_one_leaves():
         assert warnings.filters == before
         with pytest.raises(UserWarning, match="of a header"):
             warnings.warn("of a header", UserWarning, stacklevel=1)
-
-
-def test_any_error_of_a_decoder_is_a_refusal_except_too_little_memory():
-    expected = pytest.raises(ImageRefused, match=r"^unreadable: KeyError of a decoder$")
-    with expected as refused, refusing("unreadable", "{kind} of a decoder"):
-        raise KeyError("the name of the patient")
-    assert refused.value.__cause__ is None
-    with pytest.raises(MemoryError), refusing("unreadable", "a damaged file"):
-        raise MemoryError

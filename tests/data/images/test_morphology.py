@@ -26,13 +26,6 @@ def test_openings_darken_closings_brighten_and_both_are_idempotent(image, elemen
 
 
 @many
-@given(images, st.sampled_from([3, 5, 9]), st.sampled_from(["ellipse", "rectangle", "cross"]))
-def test_an_opening_is_the_closing_of_the_negative(image, size, shape):
-    negative = closing(255 - image, size=size, shape=shape)
-    assert np.array_equal(255 - negative, opening(image, size=size, shape=shape))
-
-
-@many
 @given(images, elements)
 def test_hats_are_the_changes_of_opening_and_closing(image, element):
     white, black = top_hat(image, **element), black_hat(image, **element)

@@ -203,25 +203,6 @@ def test_too_little_room_is_reported_before_any_work(folder, write_images, monke
         PreparedImages(folder, RECIPE).fill(placed(write_images(3)))
 
 
-def test_an_interrupted_run_loses_only_unfinished_shards(folder, write_images, small_shards, monkeypatch):
-    files, finished = write_images(30), []
-
-    def write(place, *arguments):
-        if len(finished) == 3:
-            raise KeyboardInterrupt
-        finished.append(array_store.write_shard(place, *arguments))
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(store, "write_shard", write)
-        PreparedImages(folder, RECIPE).fill(placed(files))
-    images, before = PreparedImages(folder, RECIPE), shards(folder)
-    assert set(before) == set(finished)
-    assert 0 < len(images.missing(files)) < 30
-    assert images.fill(placed(files)).empty
-    assert np.array_equal(images.read(list(files)), prepared(files))
-    assert before.items() <= shards(folder).items()
-
-
 def test_steps_are_applied_once_to_resized_images(folder, write_images, small_shards, monkeypatch):
     files = write_images(10)
     images = filled(folder, files)

@@ -100,14 +100,6 @@ def test_an_invalid_cell_refuses_its_row(value, blank):
     assert "the column Mass has 'x'" in rows["detail"].iloc[3]
 
 
-def test_separator(tmp_path):
-    table = pd.DataFrame({"image": ["a", "b", "c"], "findings": ["Mass; Edema ;", " ; ", "a, b"]})
-    columns = Columns(image="image", labels="findings", separator=";")
-    rows, vocabulary = read_label_table(tmp_path, write(tmp_path, table).name, columns)
-    assert texts(rows["labels"]) == ["Edema|Mass", None, "a, b"]
-    assert vocabulary == {"Edema", "Mass", "a, b"}
-
-
 @pytest.mark.parametrize("column", ["finding", "zzz"])
 def test_a_missing_column(tmp_path, column):
     hint = r"; did you mean findings\?" if column == "finding" else r"\."

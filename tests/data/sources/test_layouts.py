@@ -3,8 +3,6 @@
 import importlib
 import pickle
 import re
-import subprocess
-import sys
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -213,10 +211,3 @@ def test_a_link_to_a_folder_may_hold_images_and_is_not_followed(tmp_path, layout
     write_files(tmp_path, f"source/{table}", "elsewhere/notes.csv")
     (tmp_path / "source" / link).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     check_effusion(layout, tmp_path / "source")
-
-
-def test_sources_are_imported_without_what_decodes_images():
-    heavy = "{'cv2', 'kornia_rs', 'matplotlib', 'pydicom', 'sklearn', 'tensorflow'}"
-    program = f"import sys, cxr_pipeline.data.sources; print({heavy} & sys.modules.keys())"
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert printed == "set()\n"

@@ -55,27 +55,6 @@ def test_the_last_table_by_name_is_read(tmp_path):
     assert len(read(tmp_path).images) == 3
 
 
-def test_a_missing_column_or_table(tmp_path):
-    write_release(tmp_path, header=HEADER.replace("Patient ID", "Something"))
-    with pytest.raises(UserError, match=r"Data_Entry_2017\.csv has no column Patient ID.*Something.*View Position"):
-        read(tmp_path)
-    with pytest.raises(UserError, match=r"no label table in .*Data_Entry_2017"):
-        read(tmp_path / "images")
-
-
-def test_conflicting_rows_and_paths_that_lead_out(tmp_path):
-    labels = ["a.png,Effusion", "a.png,No Finding", "b.png,Effusion|Mass", "b.png,Mass|Effusion"]
-    labels += ["gone.png,Mass", "gone.png,Effusion", "../secret.png,Effusion"]
-    listing = read(write_release(tmp_path, rows=[f"{label},0,1,50,M,PA,1" for label in labels], on_disk=4))
-    assert listing.images["image"].tolist() == ["b.png"]
-    assert listing.refused[["image", "reason"]].to_numpy().tolist() == [
-        ["../secret.png", "outside_source"],
-        ["a.png", "contradicting_labels"],
-        ["a.png", "contradicting_labels"],
-    ]
-    assert (listing.n_missing, listing.n_repeated, listing.n_rows) == (2, 1, 7)
-
-
 def test_official_lists(tmp_path):
     write_release(tmp_path)
     (tmp_path / "train_val_list.txt").write_text("\ufeff00000001_000.png\r\n00000001_001.png\r\n")
@@ -167,12 +146,3 @@ def test_a_damaged_list(tmp_path, text, reason):
         (tmp_path / LIST).write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match=f"{LIST} cannot be read: .*{reason}"):
         boxes_of(tmp_path, a=LIST)
-
-
-def test_every_box_of_the_real_release_has_a_known_label(shared_data):
-    names = [LIST, "BBox_RSNA.csv"]
-    images = pd.concat([pd.read_csv(shared_data / "nih" / name)["Image Index"] for name in names]).unique()
-    rows = pd.DataFrame({"source": "s", "image": images, "sha256": images, "box_file": "|".join(names)})
-    boxes = read_boxes({"s": shared_data / "nih"}, rows)
-    assert set(boxes["sha256"]) == set(images)
-    assert set(boxes["finding"]) < set(LABELS)

@@ -98,15 +98,6 @@ def test_blocks_that_were_unpacked_before_a_failure_are_kept(container, tmp_path
     assert kept.stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:130] + b"?" + content[131:]])
-def test_a_damaged_shard_is_unpacked_again(container, tmp_path, damage):
-    reader = unpack(container, tmp_path / "unpacked", blocks, how="")
-    shard = next(reader.folder.glob("*.npy"))
-    shard.write_bytes(damage(shard.read_bytes()))
-    assert unpack(container, tmp_path / "unpacked", blocks, how="") == reader
-    assert np.array_equal(unpacked_images(reader), IMAGES)
-
-
 def test_a_container_is_the_file_or_the_only_one_in_the_folder(container, tmp_path):
     write_files(tmp_path, ".hidden.npz", "folder.npz/a", "notes.txt")
     assert find_container(tmp_path, (".npz",)) == find_container(container, (".npz",)) == container

@@ -82,16 +82,6 @@ def test_statistics_are_finite_and_within_their_range(images):
         assert ((column >= 0) & (column <= 1)).all()
 
 
-@pytest.mark.parametrize("grey", [0, 7, 128, 255])
-def test_statistics_of_an_image_of_one_grey(grey):
-    found = statistics_of(np.full((20, 20), grey, np.uint8))
-    assert found["brightness"] == found["shadows"] == found["midtones"] == found["highlights"] == grey
-    assert found["contrast"] == found["sharpness"] == found["noise"] == 0
-    assert found["centre_across"] == found["centre_down"] == pytest.approx(0.5)
-    assert found["black_border"] == (1 if grey < 9 else 0)
-    assert found["clipped"] == (grey == 255)
-
-
 def test_each_statistic_responds_to_its_property(images):
     image = images[0]
     noisy = np.clip(image + np.random.default_rng(0).normal(0, 6, image.shape), 0, 255).astype(np.uint8)

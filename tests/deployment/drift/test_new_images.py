@@ -1,11 +1,7 @@
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pandas as pd
-import pydicom
 import pytest
-from pydicom.data import get_testdata_file
 
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.sources import LAYOUTS
@@ -63,16 +59,6 @@ def test_refused_images_do_not_shift_labels_and_sources(images, classifier):
     assert features.source.tolist() == list("aaba")
     assert counts["refused"] == {"empty": 2}
     np.testing.assert_allclose(features.statistics[:, 0], images[[0, 1, 3, 4]].mean(axis=(1, 2)), rtol=1e-5)
-
-
-def test_dicom_images_are_accepted_as_by_the_model(classifier, tmp_path):
-    image = pydicom.dcmread(get_testdata_file("MR_small_jp2klossless.dcm", download=False))
-    image.Modality, image.BodyPartExamined = "DX", "TORAX"
-    image.save_as(tmp_path / "1.dcm")
-    new = NewImages.from_folder(str(tmp_path), key="k")
-    accepting = replace(classifier, recipe=replace(classifier.recipe, body_parts=("TORAX",)))
-    assert new.extract_features(classifier, **SETTINGS)[1]["refused"] == {"not_chest": 1}
-    assert new.extract_features(accepting, **SETTINGS)[1]["refused"] == {}
 
 
 def test_the_number_of_images_is_limited(folder, classifier):

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import cv2
 import keras
 import numpy as np
@@ -16,8 +14,6 @@ from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
 
 SIZE = 16
-
-Score = Callable[..., pd.DataFrame]
 
 KINDS = {
     "binary": ("nofinding", "bright"),

@@ -1,5 +1,3 @@
-import shutil
-
 import cv2
 import numpy as np
 import pandas as pd
@@ -10,7 +8,6 @@ from phantom_patients import SIZE, features_of, make_classifier, write
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
-from cxr_pipeline.deployment.scoring import folder as module
 from cxr_pipeline.deployment.scoring import score_folder, summarise
 from cxr_pipeline.deployment.scoring.out_of_distribution import OutlierDetector, Screening
 
@@ -116,28 +113,6 @@ def test_the_sample_follows_images_that_come_and_go(score, phantom_folder):
     predictions, screening = score(phantom_folder)
     assert screening.n_seen == 0
     pd.testing.assert_frame_equal(table(predictions), before)
-
-
-def test_after_a_kill_the_rest_is_scored(score, phantom_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_SHARD_ROWS", 4)
-    whole, _ = score(phantom_folder)
-    expected, sample = table(whole), whole.features
-    shutil.rmtree(tmp_path / "parts")
-    score_batch = Counting.score_batch
-
-    def killed(self, prepared):
-        if self.n_seen >= 8:
-            raise KeyboardInterrupt
-        return score_batch(self, prepared)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Counting, "score_batch", killed)
-        with pytest.raises(KeyboardInterrupt):
-            score(phantom_folder)
-    predictions, screening = score(phantom_folder)
-    assert screening.n_seen == 21 - 11
-    pd.testing.assert_frame_equal(table(predictions), expected)
-    np.testing.assert_array_equal(predictions.features, sample)
 
 
 TRAIN, VALIDATION, NEW = slice(0, 200), slice(200, 330), slice(330, 480)

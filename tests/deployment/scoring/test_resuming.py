@@ -195,18 +195,6 @@ def test_rows_of_images_that_are_gone_are_removed(tmp_path, folder, draw, classi
     assert len(list((tmp_path / "predictions.parts").rglob("rows/*.npy"))) == 2
 
 
-@pytest.mark.parametrize("damage", [lambda rows: rows[:-1], lambda rows: rows.replace(b"scored", b"sc0red")])
-def test_damaged_rows_are_scored_again(tmp_path, folder, draw, classifier, score, damage):
-    for number in range(4):
-        draw(f"{number}.png", 100 + number)
-    counted, seen = counting(classifier)
-    first = score(counted, folder)
-    (rows,) = (tmp_path / "predictions.parts").rglob("rows/*.npy")
-    rows.write_bytes(damage(rows.read_bytes()))
-    pd.testing.assert_frame_equal(score(counted, folder), first)
-    assert sum(seen) == 8
-
-
 def test_a_folder_that_cannot_be_written_is_reported_before_any_work(tmp_path, folder, draw, classifier):
     draw("image.png")
     (tmp_path / "out").write_text("a file")
