@@ -11,6 +11,7 @@ import sqlalchemy
 from kedro.config import OmegaConfigLoader
 from kedro.validation import ParameterValidationError
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
@@ -146,6 +147,14 @@ def test_a_full_disk_is_explained(tmp_path: Path, error: OSError | None, message
     explained, status = explain(raised_from(error or error_of(lambda: fill(tmp_path / "mlflow.db")))) or ("", 0)
     assert explained.startswith(message)
     assert explained.endswith("run the same command again: it resumes.")
+    assert status == 1
+
+
+def test_a_full_disk_is_not_a_file_that_is_unavailable(tmp_path: Path) -> None:
+    unavailable = MlflowException("database or disk is full", error_code=TEMPORARILY_UNAVAILABLE)
+    unavailable.__cause__ = error_of(lambda: fill(tmp_path / "mlflow.db"))
+    explained, status = explain(unavailable) or ("", 0)
+    assert explained.startswith("The SQLite file of MLflow could not be written: database or disk is full. Free")
     assert status == 1
 
 

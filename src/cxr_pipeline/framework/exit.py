@@ -75,8 +75,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     Only explicit causes (``raise ... from ...``) are followed: an error that happens while another one is handled is a
     defect, regardless of the other one.
     """
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, UserError | Locked):
             return str(cause), cause.exit_code
         if isinstance(cause, click.ClickException):
@@ -93,9 +92,16 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         from cxr_pipeline.tracking import unavailable_message
 
         if (message := unavailable_message(cause)) is not None:
-            return message, Unavailable.exit_code
-        cause = cause.__cause__
+            # A SQLite file on a full disk is unavailable, too.
+            full = next(filter(None, map(_problem_of_disk, _causes(cause))), None)
+            return (message, Unavailable.exit_code) if full is None else (full, UserError.exit_code)
     return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _problem_of_click(error: click.ClickException) -> str:
