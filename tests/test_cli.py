@@ -28,8 +28,8 @@ def test_parameters_of_the_command_line_are_merged_over_those_of_a_file(monkeypa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("run", "--pipeline=efusion"), "no pipeline 'efusion'. Did you mean --pipeline=effusion? kedro registry list"),
-        (("run", "--pipeline=xyz"), "no pipeline 'xyz'. kedro registry list shows all names."),
+        (("run", "--pipeline=efusion"), "no pipeline 'efusion'. Did you mean --pipeline=effusion?"),
+        (("run", "--pipeline=xyz"), "no pipeline 'xyz'. Give one that kedro registry list shows."),
         (("run", "--params", "effusion.task.classes.effusion=[Pleural", "Effusion]"), "Put the whole option in quotes"),
         (("run", "--params", "epochs"), "must contain a key and a value"),
         (("run", "--runner=ParallelRunner"), "ParallelRunner cannot be used"),
@@ -52,7 +52,7 @@ def test_wrong_arguments_end_with_one_line(monkeypatch, arguments, words):
 @pytest.mark.parametrize(
     ("folder", "arguments", "status", "printed"),
     [
-        ("", ("run",), 2, "Error: {} is in no Kedro project. Change to the folder of one: cd FOLDER"),
+        ("", ("run",), 2, "Error: {} is not in a Kedro project. Change to the folder of one: cd FOLDER"),
         ("project/data", ("lineage", "x"), 2, "Error: Invalid value for 'TASK': 'x' is not one of"),
     ],
 )

@@ -17,7 +17,10 @@ def main() -> None:
     """
     project, command = find_kedro_project(Path.cwd()), next(iter(sys.argv[1:]), "--help")
     if project is None and command not in WITHOUT_PROJECT and not command.startswith("-"):
-        print(f"Error: {Path.cwd()} is in no Kedro project. Change to the folder of one: cd FOLDER", file=sys.stderr)
+        print(
+            f"Error: {Path.cwd()} is not in a Kedro project. Change to the folder of the project: cd FOLDER",
+            file=sys.stderr,
+        )
         sys.exit(2)
     if project is not None and (configuration := project / "conf" / "logging.yml").is_file():
         os.environ.setdefault("KEDRO_LOGGING_CONFIG", str(configuration))

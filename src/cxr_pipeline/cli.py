@@ -59,7 +59,7 @@ def start_run(*, params: dict[str, Any], pipeline: str | None, pipelines: list[s
         if name not in project.pipelines:
             near = get_close_matches(name, project.pipelines, n=1)
             question = f" Did you mean --pipeline={near[0]}?" if near else ""
-            raise UserError(f"There is no pipeline '{name}'.{question} kedro registry list shows all names.")
+            raise UserError(f"There is no pipeline '{name}'.{question} Give one that kedro registry list shows.")
     from_file = (click.get_current_context().default_map or {}).get("params") or {}
     params = lay_over(from_file, params)
     return kedro_run.callback(params=params, pipeline=pipeline, pipelines=pipelines, **options)  # type: ignore[misc]
