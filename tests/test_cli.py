@@ -52,7 +52,7 @@ def test_wrong_arguments_end_with_one_line(monkeypatch, arguments, words):
 @pytest.mark.parametrize(
     ("folder", "arguments", "status", "printed"),
     [
-        ("", ("run",), 2, "Error: {} is not in a Kedro project. Change to the folder of one: cd FOLDER"),
+        ("", ("run",), 2, "Error: {} is not in a Kedro project. Change to the folder of the project: cd FOLDER"),
         ("project/data", ("lineage", "x"), 2, "Error: Invalid value for 'TASK': 'x' is not one of"),
     ],
 )
