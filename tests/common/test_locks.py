@@ -32,7 +32,6 @@ def path(tmp_path):
 def other(path):
     """Another process that holds the lock."""
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
         assert process.stdout.readline() == b"taken\n"
         yield process
         process.kill()
@@ -46,7 +45,6 @@ def test_the_error_of_a_second_process_names_the_holder(path, other):
     with pytest.raises(Locked, match=r"^chest is already running \(chest_retraining, process") as raised:
         lock(path).acquire("chest")
     holder = raised.value.holder
-    assert holder is not None
     assert (holder.host, holder.pid) == (platform.node(), other.pid)
     for part in (str(other.pid), platform.node(), holder.since, "without changes"):
         assert part in str(raised.value)

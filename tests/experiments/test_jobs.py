@@ -93,7 +93,6 @@ def test_a_job_is_a_process_with_threads_log_and_peak_memory(job, tmp_path, monk
 )
 def test_a_failed_job_has_an_error_and_may_be_retryable(job, failure, error, retryable):
     outcome = run_job(job("a", **failure), neighbours=1)
-    assert outcome.error is not None
     assert re.search(error, outcome.error)
     assert outcome.retryable is retryable
 
@@ -174,7 +173,6 @@ def test_a_process_ends_when_its_parent_is_gone(prepare, status):
         "print(jobs.receive_payload(), flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None and process.stdout is not None
         process.stdin.write(json.dumps({"x": 1}).encode() + b"\n")
         process.stdin.flush()
         assert process.stdout.readline() == b"{'x': 1}\n"

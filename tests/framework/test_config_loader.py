@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 from shipped import all_parameters, parameters_of
 
@@ -12,10 +10,10 @@ from cxr_pipeline.framework.config_loader import TaskConfigLoader
 
 
 @pytest.fixture
-def load(tmp_path: Path):
+def load(tmp_path):
     """Write parameter files and load them with the project's loader."""
 
-    def load(files: dict[str, str], **runtime_params: object) -> dict:
+    def load(files, **runtime_params):
         for name, text in files.items():
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +44,7 @@ BASE |= {"demo/parameters/other.yml": "other: 1"}
     [(BASE, {}, 30), (DEMO, {}, 2), (DEMO, {"effusion": {"training": {"epochs": 1}}}, 1)],
     ids=["task", "environment", "command line"],
 )
-def test_defaults_task_environment_and_command_line_override_each_other(load, files, runtime_params, epochs) -> None:
+def test_defaults_task_environment_and_command_line_override_each_other(load, files, runtime_params, epochs):
     parameters = load(files, **runtime_params)
     assert parameters["effusion"]["training"] == {"epochs": epochs, "seed": 1}
     assert parameters["effusion"]["sources"] == {"images": {"path": "x"} if files is BASE else None}
@@ -55,7 +53,7 @@ def test_defaults_task_environment_and_command_line_override_each_other(load, fi
 
 @pytest.mark.parametrize("env", ["base", "demo"])
 @pytest.mark.parametrize("task", config.TASKS)
-def test_every_task_has_valid_parameters_and_experiments(env, task) -> None:
+def test_every_task_has_valid_parameters_and_experiments(env, task):
     config.Folders(**all_parameters(env)["folders"])
     parameters = config.TaskParameters.model_validate(parameters_of(task, env))
     assert parameters.task.name == task
@@ -73,7 +71,7 @@ def test_every_task_has_valid_parameters_and_experiments(env, task) -> None:
 
 
 @pytest.mark.parametrize("task", config.TASKS)
-def test_phantoms_have_every_class_of_a_task(task) -> None:
+def test_phantoms_have_every_class_of_a_task(task):
     parameters = config.TaskParameters.model_validate(parameters_of(task, "demo"))
     prevalences = next(iter(parameters.sources.root.values())).prevalence
     assert prevalences.keys() <= set(FINDINGS)
@@ -82,7 +80,7 @@ def test_phantoms_have_every_class_of_a_task(task) -> None:
     assert classes >= set(parameters.task.outputs)
 
 
-def test_the_ablation_of_abnormality_has_twelve_models() -> None:
+def test_the_ablation_of_abnormality_has_twelve_models():
     cells = config.Ablation(**parameters_of("abnormality")["ablation"]).overrides()
     kinds = {(cell["model"]["name"], "augmentation" in cell, cell["training"]["monitor"]) for cell in cells.values()}
     assert len(cells) == len(kinds) == 12
@@ -91,7 +89,7 @@ def test_the_ablation_of_abnormality_has_twelve_models() -> None:
 @pytest.mark.parametrize(
     "content", [b"effusion: {title: Erg\xfcsse}", b"effusion: {title: \x01}", b"[effusion]", b"[]", b"5"]
 )
-def test_a_file_that_is_no_yaml_in_utf_8_is_named(content: bytes, load, tmp_path: Path) -> None:
+def test_a_file_that_is_no_yaml_in_utf_8_is_named(content, load, tmp_path):
     file = tmp_path / "demo" / "parameters" / "tasks.yml"
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
@@ -99,7 +97,7 @@ def test_a_file_that_is_no_yaml_in_utf_8_is_named(content: bytes, load, tmp_path
         load(BASE)
 
 
-def test_a_task_without_a_block_has_the_defaults(load) -> None:
+def test_a_task_without_a_block_has_the_defaults(load):
     assert load(BASE | {"base/parameters/tasks.yml": "effusion:"})["effusion"] == load(
         BASE | {"base/parameters/tasks.yml": "effusion: {}"}
     ).get("effusion")

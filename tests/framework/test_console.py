@@ -6,7 +6,7 @@ import rich
 from cxr_pipeline.framework.console import log_lines
 
 
-def test_a_message_is_one_line_as_it_is_and_a_log_file_is_still_written(monkeypatch, tmp_path) -> None:
+def test_a_message_is_one_line_as_it_is_and_a_log_file_is_still_written(monkeypatch, tmp_path):
     root, printed, file = logging.getLogger(), io.StringIO(), logging.FileHandler(tmp_path / "run.log")
     handler = logging.StreamHandler(io.StringIO())
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))

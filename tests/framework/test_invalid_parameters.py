@@ -10,20 +10,18 @@ from cxr_pipeline.framework.invalid_parameters import check_parameters, explain_
 from cxr_pipeline.training.networks.architectures import ARCHITECTURES
 
 
-def check(given: dict[str, object], task: str | None = "effusion") -> str | None:
+def check(given, task="effusion"):
     """Return the message for parameters of the command line, None if a run of the task reads them."""
     nested = nest(given)
     try:
         check_parameters(lay_over(all_parameters(), nested), nested, task)
     except (UserError, ParameterValidationError) as error:
-        explained = explain(error)
-        assert explained is not None
-        return explained[0]
+        return explain(error)[0]
     return None
 
 
 @pytest.mark.parametrize("task", [*TASKS, None])
-def test_the_parameters_of_the_project_are_known(task: str | None) -> None:
+def test_the_parameters_of_the_project_are_known(task):
     assert check({}, task) is None
     assert check({"raw": "/images", "folders.checkpoints": "/x"}, task) is None
 
@@ -48,11 +46,11 @@ def test_the_parameters_of_the_project_are_known(task: str | None) -> None:
         ),
     ],
 )
-def test_a_parameter_that_nothing_reads_is_named_with_the_nearest(key: str, message: str) -> None:
+def test_a_parameter_that_nothing_reads_is_named_with_the_nearest(key, message):
     assert check({key: "1"}) == message.format(key)
 
 
-def test_a_task_that_is_not_configured_is_named() -> None:
+def test_a_task_that_is_not_configured_is_named():
     # The defaults of all tasks alone.
     block = {name: values for name, values in all_parameters()["effusion"].items() if name != "task"}
     parameters = {**all_parameters(), "effusion": block}
@@ -92,9 +90,9 @@ def test_a_task_that_is_not_configured_is_named() -> None:
         ),
     ],
 )
-def test_invalid_parameters_are_reported_one_per_line(block, values, line) -> None:
+def test_invalid_parameters_are_reported_one_per_line(block, values, line):
     class Typed:
-        def extract_types_from_pipelines(self) -> dict:
+        def extract_types_from_pipelines(self):
             return {"t.x": block}
 
     validator = ParameterValidator({})

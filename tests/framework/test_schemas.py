@@ -26,7 +26,7 @@ QUARANTINE = pd.DataFrame({"source": ["images"], "image": ["c.png"], "reason": [
 SPLITS = MANIFEST[["source", "image", "sha256", "patient_id"]].assign(split=["train", "test"])
 
 
-def test_valid_tables_pass_unchanged() -> None:
+def test_valid_tables_pass_unchanged():
     for schema, table in [(ManifestSchema, MANIFEST), (QuarantineSchema, QUARANTINE), (SplitsSchema, SPLITS)]:
         pd.testing.assert_frame_equal(schema.validate(table), table)
         assert schema.validate(table.iloc[:0]).empty
@@ -49,6 +49,6 @@ def test_valid_tables_pass_unchanged() -> None:
         (SplitsSchema, SPLITS.drop(columns="patient_id")),
     ],
 )
-def test_an_invalid_table_is_refused(schema, table) -> None:
+def test_an_invalid_table_is_refused(schema, table):
     with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors)):
         schema.validate(table)

@@ -3,7 +3,6 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -32,17 +31,17 @@ CELLS = {
 ADDITIONAL = {"far too fast": {"training": {"learning_rate": 1e30, "optimizer": "sgd"}}}
 
 
-def write_cells(folder: Path, cells: dict) -> None:
+def write_cells(folder, cells):
     block = {"effusion": {"ablation": {"cells": cells}}}
     (folder / "conf" / "demo" / "parameters" / "ablation.yml").write_text(yaml.safe_dump(block, sort_keys=False))
 
 
-def outcomes(folder: Path) -> dict[str, dict]:
+def outcomes(folder):
     cells = folder / "data" / "demo" / "07_model_output" / "effusion" / "ablation"
     return {outcome["name"]: outcome for outcome in map(json.loads, map(Path.read_text, cells.glob("*/outcome.json")))}
 
 
-def kill_in_the_middle(folder: Path, start_kedro: Any) -> None:
+def kill_in_the_middle(folder, start_kedro):
     """Start the ablation and kill it when the first cell has finished."""
     process = start_kedro(folder, *ABLATION)
     deadline = time.monotonic() + 300
@@ -80,19 +79,19 @@ def ablated(tmp_path_factory, new_project, start_kedro, kedro):
 
 
 @pytest.fixture(scope="module")
-def table(ablated) -> pd.DataFrame:
+def table(ablated):
     csv = ablated[0] / "data" / "demo" / "08_reporting" / "effusion" / "ablation.csv"
     return pd.read_csv(csv).set_index("cell")
 
 
-def test_cells_that_finished_before_a_kill_are_reused(ablated) -> None:
+def test_cells_that_finished_before_a_kill_are_reused(ablated):
     folder, before, printed = ablated
     assert before["baseline"]["error"] is None
     assert before.items() <= outcomes(folder).items()
     assert f"Reusing {len(before)} of 3 cells" in " ".join(printed.split())
 
 
-def test_every_cell_has_a_row_and_the_baseline_comes_first(table) -> None:
+def test_every_cell_has_a_row_and_the_baseline_comes_first(table):
     assert list(table.index) == ["baseline", "fixed threshold", "far too fast"]
     worked = table.drop(index="far too fast")
     assert (worked["accuracy_low"] <= worked["accuracy"]).all()
@@ -104,7 +103,7 @@ def test_every_cell_has_a_row_and_the_baseline_comes_first(table) -> None:
     assert (worked["peak_memory_mb"].max() / worked["peak_memory_mb"].min()) < 1.3
 
 
-def test_cells_that_differ_only_in_thresholds_share_a_training(ablated) -> None:
+def test_cells_that_differ_only_in_thresholds_share_a_training(ablated):
     data = ablated[0] / "data" / "demo"
     cells = data / "07_model_output" / "effusion" / "ablation"
     baseline, other = (
@@ -115,14 +114,14 @@ def test_cells_that_differ_only_in_thresholds_share_a_training(ablated) -> None:
     assert len(list((data / "06_models" / "checkpoints").rglob("*.npz"))) == 1
 
 
-def test_a_failed_cell_is_reported_with_its_reason(ablated, table) -> None:
+def test_a_failed_cell_is_reported_with_its_reason(ablated, table):
     assert "diverged" in table.loc["far too fast", "error"]
     page = (ablated[0] / "data" / "demo" / "08_reporting" / "effusion" / "ablation.html").read_text()
     assert "far too fast" in page
     assert "phantom" in page.lower()
 
 
-def test_the_baseline_equals_a_run_of_the_task(demo, table) -> None:
+def test_the_baseline_equals_a_run_of_the_task(demo, table):
     metrics = json.loads((demo.folder / "data/demo/08_reporting/effusion/metrics.json").read_text())
     assert table.loc["baseline", "auc"] == metrics["metrics"]["auc"]["value"]
     assert table.loc["baseline", "auc_too_few_patients"] == metrics["metrics"]["auc"]["too_few_patients"]
@@ -131,7 +130,7 @@ def test_the_baseline_equals_a_run_of_the_task(demo, table) -> None:
         assert table.loc["baseline", f"{name}_low"] == metrics["metrics"][name]["low"]
 
 
-def test_cells_are_nested_runs_with_their_parameters_and_metrics(ablated, table) -> None:
+def test_cells_are_nested_runs_with_their_parameters_and_metrics(ablated, table):
     client = mlflow.MlflowClient(f"sqlite:///{ablated[0] / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("cxr-effusion-demo")
     runs = client.search_runs(

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -28,18 +27,18 @@ exit "$status"
 
 
 @pytest.fixture(scope="module")
-def stub(tmp_path_factory) -> Path:
+def stub(tmp_path_factory):
     """Replaces the kedro command where no training is needed."""
-    file: Path = tmp_path_factory.mktemp("a 'stub'") / "kedro"
+    file = tmp_path_factory.mktemp("a 'stub'") / "kedro"
     file.write_text(STUB)
     file.chmod(0o755)
     return file
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, new_project, kedro, stub) -> Path:
+def project(tmp_path_factory, new_project, kedro, stub):
     """A project with its DAGs, in a folder whose name needs quotes."""
-    folder: Path = new_project(tmp_path_factory.mktemp("airflow") / "a 'project'")
+    folder = new_project(tmp_path_factory.mktemp("airflow") / "a 'project'")
     schedule = {
         "default": {"retry_delay": 0, "kedro": str(stub)},
         REAL: {"kedro": str(Path(sys.executable).with_name("kedro")), "schedule": None},
@@ -54,7 +53,7 @@ def project(tmp_path_factory, new_project, kedro, stub) -> Path:
     return folder
 
 
-def test_a_dag_does_not_import_the_project(project: Path) -> None:
+def test_a_dag_does_not_import_the_project(project):
     files = sorted((project / "airflow_dags").glob("*.py"))
     assert len(files) == len(RETRAININGS) + 1
     for file in files:
@@ -63,14 +62,14 @@ def test_a_dag_does_not_import_the_project(project: Path) -> None:
         assert names == {"airflow", "datetime", "shlex"}
 
 
-def imported(node: ast.AST) -> list[str]:
+def imported(node):
     if isinstance(node, ast.ImportFrom):
         return [str(node.module)]
     return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory, project) -> dict[str, str]:
+def environment(tmp_path_factory, project):
     """The environment variables of an Airflow with its own SQLite database."""
     if not (AIRFLOW / "airflow").exists():
         pytest.skip(f"There is no Airflow in {AIRFLOW.parent}: make airflow")
@@ -84,14 +83,14 @@ def environment(tmp_path_factory, project) -> dict[str, str]:
     return variables
 
 
-def run(environment: dict[str, str], command: str, *arguments: str) -> None:
+def run(environment, command, *arguments):
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     finished = subprocess.run([AIRFLOW / command, *arguments], env=environment, timeout=600, **output)
     assert finished.returncode == 0, finished.stdout
 
 
 @pytest.fixture(scope="module")
-def states(environment, stub, tmp_path_factory) -> dict[str, Any]:
+def states(environment, stub, tmp_path_factory):
     """The DAGs as Airflow loads them, and the final states for each exit status of the command."""
     result = tmp_path_factory.mktemp("states") / "states.json"
     script, folder = Path(__file__).with_name("dag_states.py"), environment["AIRFLOW__CORE__DAGS_FOLDER"]
@@ -101,7 +100,7 @@ def states(environment, stub, tmp_path_factory) -> dict[str, Any]:
     return dict(json.loads(result.read_text()))
 
 
-def test_airflow_loads_all_dags_with_the_configured_schedule(states) -> None:
+def test_airflow_loads_all_dags_with_the_configured_schedule(states):
     assert states["import_errors"] == {}
     assert set(states["dags"]) == {f"{name}_demo" for name in (*RETRAININGS, REAL)}
     for name in (*RETRAININGS, REAL):
@@ -123,11 +122,11 @@ def test_airflow_loads_all_dags_with_the_configured_schedule(states) -> None:
         pytest.param("kill", "success", "success", 2, id="killed"),
     ],
 )
-def test_only_temporary_failures_are_retried(states, stub, status, run, task, tries) -> None:
+def test_only_temporary_failures_are_retried(states, stub, status, run, task, tries):
     assert states["states"][status] == {"run": run, "task": task, "tries": tries}
     assert stub.with_name("arguments").read_text().split() == ["run", "--pipeline=pneumonia_retraining", "--env=demo"]
 
 
-def test_airflow_runs_the_kedro_command_of_the_project(states, project: Path) -> None:
+def test_airflow_runs_the_kedro_command_of_the_project(states, project):
     assert states["states"]["real"] == {"run": "success", "task": "success", "tries": 1}
     assert (project / "data" / "demo" / "08_reporting" / "leaderboard.html").is_file()

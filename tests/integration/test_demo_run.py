@@ -6,7 +6,6 @@ import shutil
 import signal
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -15,38 +14,38 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def data(demo) -> Path:
+def data(demo):
     return demo.folder / "data/demo"
 
 
 @pytest.fixture(scope="module")
-def reporting(data) -> Path:
+def reporting(data):
     return data / "08_reporting/effusion"
 
 
 @pytest.fixture(scope="module")
-def metrics(reporting) -> dict:
+def metrics(reporting):
     return json.loads((reporting / "metrics.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def splits(data) -> pd.DataFrame:
+def splits(data):
     return pd.read_parquet(data / "05_model_input/effusion/splits.parquet")
 
 
 @pytest.fixture(scope="module")
-def client(demo) -> mlflow.MlflowClient:
+def client(demo):
     return mlflow.MlflowClient(f"sqlite:///{demo.folder}/mlflow.db")
 
 
-def test_the_run_ends_with_a_summary(demo) -> None:
+def test_the_run_ends_with_a_summary(demo):
     summary = demo.printed[demo.printed.rindex("phantom images") :]
     for word in ("AUC", "sensitivity", "specificity", "threshold", "Few test", "report.html", "cxr-effusion-demo 1"):
         assert word in summary
     assert f"report: {demo.folder}/data/demo/08_reporting/effusion/report.html\n" in summary
 
 
-def test_nothing_else_is_printed_than_messages_and_the_summary(demo) -> None:
+def test_nothing_else_is_printed_than_messages_and_the_summary(demo):
     first, *lines = demo.printed.splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    Starting effusion\.", first)
     message = r"\d\d:\d\d:\d\d (INFO   |WARNING) (Completed effusion\.|training, epoch |Few patients).*"
@@ -58,7 +57,7 @@ def test_nothing_else_is_printed_than_messages_and_the_summary(demo) -> None:
     assert [line for line in lines if not known.fullmatch(line)] == []
 
 
-def test_metrics_have_the_documented_form(metrics) -> None:
+def test_metrics_have_the_documented_form(metrics):
     expected = {"task": "effusion", "kind": "binary", "split": "test", "phantom": True}
     assert expected.items() <= metrics.items()
     assert metrics["intervals"]["clustered_by"] == "patient"
@@ -74,7 +73,7 @@ def test_metrics_have_the_documented_form(metrics) -> None:
     assert {"precision", "f1", "brier", "ece"} <= set(metrics["metrics"])
 
 
-def test_every_row_of_the_source_is_accounted_for_and_no_patient_is_in_two_splits(data, reporting, splits) -> None:
+def test_every_row_of_the_source_is_accounted_for_and_no_patient_is_in_two_splits(data, reporting, splits):
     counts = json.loads((reporting / "data_report.json").read_text())["sources"]["phantoms"]
     assert counts["rows_read"] == counts["manifest"] + sum(counts["quarantine"].values()) + counts["not_on_disk"]
     assert len(pd.read_parquet(data / "03_primary/effusion/manifest.parquet")) == counts["manifest"]
@@ -82,14 +81,14 @@ def test_every_row_of_the_source_is_accounted_for_and_no_patient_is_in_two_split
     assert set(splits["split"]) == {"train", "validation", "test"}
 
 
-def test_phantom_results_are_marked_and_kept_apart(demo, reporting) -> None:
+def test_phantom_results_are_marked_and_kept_apart(demo, reporting):
     page = (reporting / "report.html").read_text()
     assert "PHANTOM" in page.split("</title>")[0].upper()
     assert "data:image/png;base64," in page
     assert [path.name for path in (demo.folder / "data").iterdir()] == ["demo"]
 
 
-def test_the_run_is_logged_in_mlflow(client, data, metrics, reporting) -> None:
+def test_the_run_is_logged_in_mlflow(client, data, metrics, reporting):
     experiment = client.get_experiment_by_name("cxr-effusion-demo")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
@@ -119,7 +118,7 @@ def test_the_run_is_logged_in_mlflow(client, data, metrics, reporting) -> None:
     assert client.get_experiment_by_name("cxr-effusion") is None
 
 
-def contents(path: Path) -> Iterator[bytes]:
+def contents(path):
     """Yield the uncompressed content of a file: the cells of a table, the members of an archive."""
     if path.suffix == ".parquet":
         yield pd.read_parquet(path).to_csv().encode()
@@ -130,7 +129,7 @@ def contents(path: Path) -> Iterator[bytes]:
         yield path.read_bytes()
 
 
-def test_shared_files_contain_neither_patients_nor_secrets(demo, data, reporting) -> None:
+def test_shared_files_contain_neither_patients_nor_secrets(demo, data, reporting):
     manifest = pd.read_parquet(data / "03_primary/effusion/manifest.parquet")
     key = (demo.folder / "conf/local/patient.key").read_text()
     # Image names contain the patient: 00000017_003.png.
@@ -147,13 +146,13 @@ def test_shared_files_contain_neither_patients_nor_secrets(demo, data, reporting
     assert not [table for table in tables if {"patient_id", "image"} & set(table.columns)]
 
 
-def lineage(kedro, demo, *arguments: str) -> str:
+def lineage(kedro, demo, *arguments):
     finished = kedro(demo.folder, "lineage", "effusion", "--env", "demo", *arguments)
     assert finished.returncode == 0, finished.stdout
     return " ".join(finished.stdout.split())
 
 
-def test_a_version_below_the_floors_becomes_the_champion_by_hand_only(demo_copy, kedro) -> None:
+def test_a_version_below_the_floors_becomes_the_champion_by_hand_only(demo_copy, kedro):
     command = "kedro promote effusion 1 --env demo"
     assert "champion: none. AUC" in demo_copy.printed
     assert f"To make cxr-effusion-demo 1 the champion: {command}" in demo_copy.printed
@@ -170,7 +169,7 @@ def test_a_version_below_the_floors_becomes_the_champion_by_hand_only(demo_copy,
     assert client.get_model_version_by_alias("cxr-effusion-demo", "champion").tags["decision"] == "promoted"
 
 
-def test_lineage_describes_a_version(demo, data, metrics, splits, kedro, tmp_path) -> None:
+def test_lineage_describes_a_version(demo, data, metrics, splits, kedro, tmp_path):
     printed = lineage(kedro, demo, "1")
     rule = json.loads((data / "06_models/effusion/decision_rule.json").read_text())
     for counts in (splits["split"].value_counts(), splits.groupby("split")["patient_id"].nunique()):
@@ -188,7 +187,7 @@ def test_lineage_describes_a_version(demo, data, metrics, splits, kedro, tmp_pat
     assert images.to_dict() == splits.set_index("sha256")["split"].to_dict()
 
 
-def test_lineage_lists_the_versions_that_have_seen_a_patient_or_an_image(demo, splits, kedro) -> None:
+def test_lineage_lists_the_versions_that_have_seen_a_patient_or_an_image(demo, splits, kedro):
     patient = splits.loc[splits["split"] == "test", "patient_id"].iloc[0]
     n_images = int((splits["patient_id"] == patient).sum())
     assert f"test {n_images} 1 of 1 versions" in lineage(kedro, demo, "--patient", patient.zfill(8))
@@ -196,7 +195,7 @@ def test_lineage_lists_the_versions_that_have_seen_a_patient_or_an_image(demo, s
     assert "validation 1" in lineage(kedro, demo, "--image", f"data/demo/01_raw/phantoms/images/{image}")
 
 
-def test_a_repeated_run_gives_the_same_bytes_and_decodes_no_image_again(demo_copy, reporting, kedro) -> None:
+def test_a_repeated_run_gives_the_same_bytes_and_decodes_no_image_again(demo_copy, reporting, kedro):
     data = demo_copy.folder / "data/demo"
     shards = {path: path.stat().st_mtime_ns for path in (data / "03_primary/images").rglob("*.npy")}
     assert shards
@@ -213,7 +212,7 @@ def test_a_repeated_run_gives_the_same_bytes_and_decodes_no_image_again(demo_cop
 
 def test_a_run_killed_in_training_resumes_to_the_same_result(
     demo, reporting, new_project, kedro, start_kedro, tmp_path
-) -> None:
+):
     folder = new_project(tmp_path / "killed")
     process = start_kedro(folder, *demo.command)
     checkpoints = folder / "data/demo/06_models/checkpoints"
@@ -231,7 +230,7 @@ def test_a_run_killed_in_training_resumes_to_the_same_result(
     assert [run.info.status for run in runs] == ["KILLED", "FINISHED"]
 
 
-def test_only_missing_outputs_leaves_a_finished_run_unchanged(demo_copy, kedro) -> None:
+def test_only_missing_outputs_leaves_a_finished_run_unchanged(demo_copy, kedro):
     files = [path for path in demo_copy.folder.rglob("data/**/*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in files}
     again = kedro(demo_copy.folder, *demo_copy.command, "--only-missing-outputs")
@@ -240,7 +239,7 @@ def test_only_missing_outputs_leaves_a_finished_run_unchanged(demo_copy, kedro) 
     assert after == before
 
 
-def test_scoring_gives_the_probabilities_of_the_test(demo_copy, kedro, tmp_path) -> None:
+def test_scoring_gives_the_probabilities_of_the_test(demo_copy, kedro, tmp_path):
     data, new = demo_copy.folder / "data/demo", tmp_path / "new images"
     new.mkdir()
     scores = pd.read_parquet(data / "07_model_output/effusion/test_scores.parquet").set_index("image")

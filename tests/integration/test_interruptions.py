@@ -3,14 +3,10 @@
 import json
 import signal
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import mlflow
 import psutil
 import yaml
-from kedro_process import KedroProcess
 
 SMALL = (
     "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=40,effusion.training.patience=40,"
@@ -19,18 +15,18 @@ SMALL = (
 RUN = ("run", "--env", "demo", "--pipeline=effusion", "--params", SMALL)
 
 
-def runs(folder: Path) -> list[mlflow.entities.Run]:
+def runs(folder):
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return client.search_runs(experiments, order_by=["attributes.start_time"])
 
 
-def holder(folder: Path) -> dict[str, Any]:
+def holder(folder):
     record = folder / "data/demo/02_intermediate/effusion/run.json"
     return json.loads(record.read_text()) if record.exists() else {}
 
 
-def wait_for_training(folder: Path, process: KedroProcess) -> None:
+def wait_for_training(folder, process):
     """Wait until the process holds the lock, a checkpoint exists, and MLflow shows the run as running."""
     deadline = time.monotonic() + 300
     checkpoints = folder / "data/demo/06_models/checkpoints"
@@ -40,9 +36,7 @@ def wait_for_training(folder: Path, process: KedroProcess) -> None:
         time.sleep(0.05)
 
 
-def test_a_second_run_is_refused_and_a_stopped_run_is_marked_as_killed(
-    project: Path, start_kedro: Callable[..., KedroProcess]
-) -> None:
+def test_a_second_run_is_refused_and_a_stopped_run_is_marked_as_killed(project, start_kedro):
     for signum, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         first = start_kedro(project, *RUN)
         wait_for_training(project, first)
@@ -65,7 +59,7 @@ def test_a_second_run_is_refused_and_a_stopped_run_is_marked_as_killed(
         assert "Traceback" not in first.printed()
 
 
-def test_a_model_is_not_registered_with_the_preparation_of_another_run(demo_copy: Any, kedro: Any) -> None:
+def test_a_model_is_not_registered_with_the_preparation_of_another_run(demo_copy, kedro):
     project, run, _ = demo_copy
     override = project / "conf/demo/parameters/override.yml"
     override.write_text(yaml.safe_dump({"effusion": {"morphology": {"steps": [{"operation": "clahe", "tiles": 4}]}}}))
@@ -81,9 +75,7 @@ def test_a_model_is_not_registered_with_the_preparation_of_another_run(demo_copy
     assert [int(version.version) for version in client.search_model_versions("name='cxr-effusion-demo'")] == [1]
 
 
-def test_of_two_simultaneous_runs_one_registers_its_model(
-    project: Path, start_kedro: Callable[..., KedroProcess]
-) -> None:
+def test_of_two_simultaneous_runs_one_registers_its_model(project, start_kedro):
     small = SMALL.replace("epochs=40", "epochs=2")
     both = {seed: start_kedro(project, *RUN[:-1], f"{small},effusion.training.seed={seed}") for seed in ("1", "2")}
     assert sorted(process.wait() for process in both.values()) == [0, 75]

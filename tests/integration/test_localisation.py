@@ -1,15 +1,12 @@
 """Heat maps of a trained network on phantoms, where the location of each finding is known."""
 
-from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.data.phantoms import PhantomImage, draw_patient
+from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.data.sources.nih import SIDES
 from cxr_pipeline.evaluation.grad_cam import explain_images
 from cxr_pipeline.training.augmentation import STRENGTHS
@@ -39,7 +36,7 @@ SETTINGS = TrainingSettings(
     seed=0,
     fine_tuning=FineTuningSettings(cut=None, epochs=0, learning_rate=1e-3, batch_size=32),
 )
-AUGMENTATION: dict[str, Any] = {
+AUGMENTATION = {
     **dict.fromkeys(STRENGTHS, 0.0),
     **{"rotation": 5.0, "translation": 0.03, "flip": True, "views": 1, "seed": 0},
 }
@@ -50,15 +47,15 @@ class PhantomImages:
 
     digest = "phantoms"
 
-    def __init__(self, phantoms: Sequence[PhantomImage]) -> None:
+    def __init__(self, phantoms):
         self.pixels = np.stack([image.pixels for image in phantoms])
 
-    def read(self, sha256s: Sequence[str]) -> np.ndarray:
+    def read(self, sha256s):
         return self.pixels[[int(sha256) for sha256 in sha256s]]
 
 
 @pytest.fixture(scope="module")
-def phantoms() -> list[PhantomImage]:
+def phantoms():
     """The first image of each patient; half of them show an effusion."""
     patients = range(1, TRAINING + VALIDATION + TEST + 1)
     first = [islice(draw_patient(patient, size=SIZE, prevalence={"Effusion": 0.5}, seed=1), 1) for patient in patients]
@@ -66,19 +63,19 @@ def phantoms() -> list[PhantomImage]:
 
 
 @pytest.fixture(scope="module")
-def images(phantoms: list[PhantomImage]) -> PhantomImages:
+def images(phantoms):
     return PhantomImages(phantoms)
 
 
 @pytest.fixture(scope="module")
-def y(phantoms: list[PhantomImage]) -> np.ndarray:
+def y(phantoms):
     return np.array([[bool(image.labels)] for image in phantoms], np.float32)
 
 
 @pytest.fixture(scope="module")
-def model(images: PhantomImages, y: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def model(images, y, tmp_path_factory):
     """Trained on other patients than those of the heat maps."""
-    folder: Path = tmp_path_factory.mktemp("training")
+    folder = tmp_path_factory.mktemp("training")
     names = np.arange(len(y)).astype(str)
     train, validation = (
         ImageSet.unweighted(images=images, sha256=names[part], y=y[part])
@@ -99,7 +96,7 @@ def model(images: PhantomImages, y: np.ndarray, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="module")
-def explanations(model: Any, phantoms: list[PhantomImage], images: PhantomImages, y: np.ndarray) -> dict[str, Any]:
+def explanations(model, phantoms, images, y):
     """Explanations of the effusions among the test images."""
     rows = [
         (str(name), box.finding, box.x, box.y, box.x + box.width, box.y + box.height)
@@ -113,13 +110,13 @@ def explanations(model: Any, phantoms: list[PhantomImage], images: PhantomImages
     return explain_images(model, images, explained, boxes, confidence=0.95, seed=0)
 
 
-def test_the_network_has_learnt_the_finding(model: Any, images: PhantomImages, y: np.ndarray) -> None:
+def test_the_network_has_learnt_the_finding(model, images, y):
     test = np.arange(TRAINING + VALIDATION, len(y))
     scores = predict(model, images, test.astype(str).tolist())
     assert np.mean((scores >= 0.5) == y[test]) > 0.85
 
 
-def test_maps_of_a_trained_network_point_into_the_boxes(explanations: dict[str, Any]) -> None:
+def test_maps_of_a_trained_network_point_into_the_boxes(explanations):
     effusion = explanations["localisation"]["Effusion"]
     assert effusion["n_images"] > 80
     assert effusion["pointing_game"]["value"] > 0.9
@@ -128,7 +125,7 @@ def test_maps_of_a_trained_network_point_into_the_boxes(explanations: dict[str, 
     assert effusion["heat_in_box"]["value"] > 2 * effusion["box_area"]["value"]
 
 
-def test_maps_of_shuffled_weights_do_not_point_into_the_boxes(explanations: dict[str, Any]) -> None:
+def test_maps_of_shuffled_weights_do_not_point_into_the_boxes(explanations):
     effusion, randomised = explanations["localisation"]["Effusion"], explanations["randomised"]
     assert randomised["n_shuffles"] == 5
     assert randomised["pointing_game"]["high"] < effusion["pointing_game"]["low"]

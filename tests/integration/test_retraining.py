@@ -2,10 +2,8 @@
 
 import json
 import re
-import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import cv2
 import mlflow
@@ -13,7 +11,6 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from kedro_process import KedroProcess
 
 from cxr_pipeline.data.phantoms import draw_patient
 
@@ -24,16 +21,16 @@ MODEL = "cxr-effusion-demo"
 LENIENT = {"floors": dict.fromkeys(("auc", "sensitivity", "specificity")), "sensitivity_margin": 1, "auc_margin": 1}
 
 
-def write_rule(folder: Path, **rule: Any) -> None:
+def write_rule(folder, **rule):
     block = {"effusion": {"retraining": rule}}
     (folder / "conf" / "demo" / "parameters" / "retraining.yml").write_text(yaml.safe_dump(block))
 
 
-def arguments(pipeline: str, *params: str) -> tuple[str, ...]:
+def arguments(pipeline, *params):
     return ("run", "--env", "demo", f"--pipeline=effusion_{pipeline}", "--params", ",".join((SMALL, *params)))
 
 
-def wait_for(condition: Any, process: KedroProcess) -> None:
+def wait_for(condition, process):
     deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, process.printed()
@@ -41,16 +38,16 @@ def wait_for(condition: Any, process: KedroProcess) -> None:
         time.sleep(0.05)
 
 
-def data(folder: Path) -> Path:
+def data(folder):
     return folder / "data" / "demo"
 
 
-def holder(folder: Path) -> dict[str, Any]:
+def holder(folder):
     record = data(folder) / "02_intermediate" / "effusion" / "run.json"
     return json.loads(record.read_text()) if record.exists() else {}
 
 
-def aliases(folder: Path) -> dict[str, int]:
+def aliases(folder):
     """Return the aliases in MLflow; the file must agree with them."""
     numbers = json.loads((data(folder) / "06_models" / "effusion" / "aliases.json").read_text())
     in_mlflow = client(folder).get_registered_model(MODEL).aliases
@@ -59,46 +56,46 @@ def aliases(folder: Path) -> dict[str, int]:
     return versions
 
 
-def decisions(folder: Path) -> list[dict[str, Any]]:
+def decisions(folder):
     files = sorted((data(folder) / "08_reporting" / "effusion" / "decisions").glob("*.json"))
     assert all(file.with_suffix(".md").is_file() for file in files)
     return [json.loads(file.read_text()) for file in files]
 
 
-def registry(folder: Path) -> pd.DataFrame:
+def registry(folder):
     return pd.read_parquet(data(folder) / "05_model_input" / "effusion" / "splits.parquet")
 
 
-def client(folder: Path) -> mlflow.MlflowClient:
+def client(folder):
     return mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
 
 
-def runs(folder: Path) -> list[Any]:
+def runs(folder):
     """Return the runs, the newest first."""
     experiment = client(folder).get_experiment_by_name(MODEL)
     return list(client(folder).search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]))
 
 
-def text(finished: "subprocess.CompletedProcess[str]") -> str:
+def text(finished):
     return re.sub(r"\s+", " ", finished.stdout)
 
 
-def succeeded(finished: "subprocess.CompletedProcess[str]") -> str:
+def succeeded(finished):
     assert finished.returncode == 0, finished.stdout
     return text(finished)
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory, new_project, kedro) -> Path:
+def first(tmp_path_factory, new_project, kedro):
     """A project with a champion."""
-    folder: Path = new_project(tmp_path_factory.mktemp("retraining") / "project")
+    folder = new_project(tmp_path_factory.mktemp("retraining") / "project")
     write_rule(folder, **LENIENT)
     printed = succeeded(kedro(folder, *arguments("retraining", IMAGES.format(40))))
     assert f"{MODEL} 1 is the new champion" in printed
     return folder
 
 
-def test_the_first_version_is_promoted_if_it_reaches_its_floors(first: Path) -> None:
+def test_the_first_version_is_promoted_if_it_reaches_its_floors(first):
     assert aliases(first) == {"champion": 1, "reference": 1}
     (record,) = decisions(first)
     assert (record["promoted"], record["champion"], record["comparison"]) == (True, None, [])
@@ -114,14 +111,14 @@ def test_the_first_version_is_promoted_if_it_reaches_its_floors(first: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def skipped(first: Path, kedro) -> tuple[Path, str]:
+def skipped(first, kedro):
     before = registry(first)
     printed = succeeded(kedro(first, *arguments("retraining", IMAGES.format(40))))
     pd.testing.assert_frame_equal(registry(first), before)
     return first, printed
 
 
-def test_a_retraining_without_changes_ends_at_once(skipped) -> None:
+def test_a_retraining_without_changes_ends_at_once(skipped):
     folder, printed = skipped
     n_images = len(registry(folder))
     assert f"Nothing is new: the {n_images} images are those of the champion, cxr-effusion-demo 1." in printed
@@ -133,7 +130,7 @@ def test_a_retraining_without_changes_ends_at_once(skipped) -> None:
 
 
 @pytest.fixture(scope="module")
-def second(skipped, start_kedro, kedro) -> dict[str, Any]:
+def second(skipped, start_kedro, kedro):
     """With more phantoms: a run killed during training, and a second one."""
     folder = skipped[0]
     before = registry(folder)
@@ -149,13 +146,13 @@ def second(skipped, start_kedro, kedro) -> dict[str, Any]:
     return {"folder": folder, "before": before, "killed": process.pid, "printed": succeeded(kedro(folder, *command))}
 
 
-def test_the_lock_of_a_killed_run_is_taken_over(second) -> None:
+def test_the_lock_of_a_killed_run_is_taken_over(second):
     message = f"An earlier run did not end properly (effusion_retraining, process {second['killed']} on"
     assert message in second["printed"]
     assert holder(second["folder"]) == {}
 
 
-def test_a_challenger_is_trained_and_compared_with_the_champion_on_the_same_images(second) -> None:
+def test_a_challenger_is_trained_and_compared_with_the_champion_on_the_same_images(second):
     folder = second["folder"]
     assert "Since the champion, cxr-effusion-demo 1: " in second["printed"]
     # Too few new images for a drift test, so that version 1 stays the reference.
@@ -173,13 +170,13 @@ def test_a_challenger_is_trained_and_compared_with_the_champion_on_the_same_imag
     assert auc["differences"] == pytest.approx(auc["challenger"] - auc["champion"])
 
 
-def test_the_outputs_of_the_earlier_challenger_are_removed(second) -> None:
+def test_the_outputs_of_the_earlier_challenger_are_removed(second):
     retraining = data(second["folder"]) / "07_model_output" / "effusion" / "retraining"
     (folder,) = (path for path in retraining.iterdir() if path.is_dir())
     assert decisions(second["folder"])[1]["trained_by"].startswith(folder.name)
 
 
-def test_no_patient_changes_its_split(second) -> None:
+def test_no_patient_changes_its_split(second):
     folder, before = second["folder"], second["before"]
     splits = registry(folder)
     assert splits["patient_id"].nunique() == 60
@@ -191,7 +188,7 @@ def test_no_patient_changes_its_split(second) -> None:
     assert not scores["patient_id"].isin(seen).any()
 
 
-def test_a_rollback_restores_the_previous_champion(second, kedro) -> None:
+def test_a_rollback_restores_the_previous_champion(second, kedro):
     folder = second["folder"]
     assert f"{MODEL} 1 is the champion again; version 2 is no longer in use." in succeeded(
         kedro(folder, *arguments("rollback"))
@@ -201,7 +198,7 @@ def test_a_rollback_restores_the_previous_champion(second, kedro) -> None:
     assert runs(folder)[0].data.tags["champion"] == f"{MODEL} 1"
 
 
-def test_a_version_that_was_rolled_back_is_not_promoted_again(second, kedro) -> None:
+def test_a_version_that_was_rolled_back_is_not_promoted_again(second, kedro):
     folder, n_decisions = second["folder"], len(decisions(second["folder"]))
     printed = succeeded(kedro(folder, *arguments("retraining", IMAGES.format(60))))
     assert "Nothing is new: cxr-effusion-demo 2 was trained on these" in printed
@@ -210,7 +207,7 @@ def test_a_version_that_was_rolled_back_is_not_promoted_again(second, kedro) -> 
     assert aliases(folder)["champion"] == 1
 
 
-def test_a_forced_run_applies_another_rule_without_training(second, kedro) -> None:
+def test_a_forced_run_applies_another_rule_without_training(second, kedro):
     folder = second["folder"]
     n_versions = len(client(folder).search_model_versions(f"name='{MODEL}'"))
     write_rule(folder, **{**LENIENT, "floors": {"auc": 1.0}})
@@ -228,7 +225,7 @@ def test_a_forced_run_applies_another_rule_without_training(second, kedro) -> No
 
 
 @pytest.fixture(scope="module")
-def stopped(second, kedro) -> dict[str, Any]:
+def stopped(second, kedro):
     """Inverted images arrive from another source, as from a misconfigured X-ray machine."""
     folder = second["folder"]
     for patient in range(1001, 1041):
@@ -246,7 +243,7 @@ def stopped(second, kedro) -> dict[str, Any]:
     return {"folder": folder, "before": before, "status": ended.returncode, "printed": text(ended)}
 
 
-def test_drift_stops_a_retraining_without_changes(stopped) -> None:
+def test_drift_stops_a_retraining_without_changes(stopped):
     folder, before = stopped["folder"], stopped["before"]
     assert stopped["status"] == 1
     assert "Traceback" not in stopped["printed"]
@@ -256,7 +253,7 @@ def test_drift_stops_a_retraining_without_changes(stopped) -> None:
     assert len(client(folder).search_model_versions(f"name='{MODEL}'")) == len(before["versions"])
 
 
-def test_a_stopped_retraining_writes_a_record_and_names_it(stopped) -> None:
+def test_a_stopped_retraining_writes_a_record_and_names_it(stopped):
     folder = stopped["folder"]
     assert len(decisions(folder)) == len(stopped["before"]["decisions"]) + 1
     record = decisions(folder)[-1]
@@ -266,7 +263,6 @@ def test_a_stopped_retraining_writes_a_record_and_names_it(stopped) -> None:
     assert "differ from those of cxr-effusion-demo 1. Drift in pixels (" in stopped["printed"]
     assert "--params effusion.retraining.on_drift=warn" in stopped["printed"]
     named = re.search(r"See the record (\S+\.md) in", stopped["printed"])
-    assert named is not None
     assert "# cxr-effusion-demo: stopped" in (data(folder) / "08_reporting" / "effusion" / named[1]).read_text()
     run = runs(folder)[0]
     assert (run.info.status, run.data.tags["decision"], run.data.tags["drift"]) == ("FAILED", "stopped", "refuse")

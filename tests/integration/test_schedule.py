@@ -12,7 +12,7 @@ PROJECT = "/srv/cxr"
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path):
     """A folder with a kedro command that prints something and exits with the status in the file `status`."""
     kedro = tmp_path / ".venv" / "bin" / "kedro"
     kedro.parent.mkdir(parents=True)
@@ -23,9 +23,8 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("status", "mailed"), [(0, False), (75, False), (1, True), (69, True), (137, True)])
-def test_cron_mails_failures_only(project: Path, status: int, mailed: bool) -> None:
+def test_cron_mails_failures_only(project, status, mailed):
     line = re.search(r"^0 2 \* \* \*  (.+)$", GUIDE, flags=re.MULTILINE)
-    assert line is not None
     # cron turns a per cent sign into a line break.
     assert "%" not in line[1]
     (project / "status").write_text(str(status))
@@ -37,7 +36,7 @@ def test_cron_mails_failures_only(project: Path, status: int, mailed: bool) -> N
     assert (project / "data" / "night.log").read_text() == printed
 
 
-def test_systemd_accepts_the_units(project: Path) -> None:
+def test_systemd_accepts_the_units(project):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     units = re.findall(r"^# /etc/systemd/system/(\S+)\n(.+?)(?=\n# /etc|\n```)", GUIDE, flags=re.MULTILINE | re.DOTALL)

@@ -1,7 +1,6 @@
 """A small demo run of every task but the first, which ``test_demo_run`` covers."""
 
 import json
-import shutil
 
 import pandas as pd
 import pytest
@@ -29,7 +28,7 @@ def project(tmp_path_factory, new_project):
     return new_project(tmp_path_factory.mktemp("tasks") / "project")
 
 
-def test_every_task_is_covered() -> None:
+def test_every_task_is_covered():
     assert set(TASKS) == {"effusion", *KINDS}
 
 
@@ -37,7 +36,7 @@ def test_every_task_is_covered() -> None:
 @pytest.mark.parametrize(
     "task", [*QUICK, *(pytest.param(task, marks=pytest.mark.slow) for task in KINDS if task not in QUICK)]
 )
-def test_a_task_runs_on_phantoms(project, kedro, task) -> None:
+def test_a_task_runs_on_phantoms(project, kedro, task):
     params = f"{SMALL}{SIZES.get(task, 32)}".format(task)
     finished = kedro(project, "run", "--env", "demo", f"--pipeline={task}", "--params", params)
     assert finished.returncode == 0, finished.stdout
@@ -57,24 +56,3 @@ def test_a_task_runs_on_phantoms(project, kedro, task) -> None:
     assert explanations["localisation"].keys() <= outputs
     assert explanations["localisation"]
     assert "Heat maps" in (reporting / "report.html").read_text()
-
-
-def test_scoring_gives_a_probability_for_each_class_and_draws_heat_maps(project, kedro, tmp_path) -> None:
-    new = tmp_path / "new"
-    new.mkdir()
-    scores = pd.read_parquet(project / "data/demo/07_model_output/ailments/test_scores.parquet").set_index("image")
-    for image in scores.index[:4]:
-        shutil.copy(project / "data/demo/01_raw/phantoms_mixed/images" / image, new)
-    params = f"ailments.scoring.folder={new},ailments.scoring.heatmaps=true"
-    finished = kedro(project, "run", "--env", "demo", "--pipeline=ailments_scoring", "--params", params)
-    assert finished.returncode == 0, finished.stdout
-    folder = project / "data/demo/07_model_output/ailments"
-    predictions = pd.read_csv(folder / "predictions.csv").set_index("image")
-    probabilities = [f"probability_{name}" for name in ("normal", "pneumonia", "mass", "nodule")]
-    assert list(predictions.columns) == [*probabilities, "decision", "status", "reason"]
-    expected = scores.loc[predictions.index]
-    pd.testing.assert_frame_equal(predictions[probabilities], expected[probabilities], rtol=0, atol=1e-6)
-    assert predictions["decision"].tolist() == expected["decision"].tolist()
-    assert sorted(path.name for path in (folder / "heatmaps").iterdir()) == sorted(
-        f"{image}.png" for image in predictions.index
-    )

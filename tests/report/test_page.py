@@ -8,7 +8,7 @@ HOSTILE = "<script>alert(1)</script>\"'& `x` [y](z) | é-フィルム"
 
 
 @pytest.fixture
-def page(png) -> Page:
+def page(png):
     blocks = [
         HOSTILE,
         [HOSTILE, "b"],

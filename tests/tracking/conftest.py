@@ -2,17 +2,13 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import mlflow
 import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, empty_database: Path
-) -> Iterator[Path]:
+def store(request, tmp_path_factory, empty_database):
     """The folder of an empty MLflow with the experiment ``tests``; the parameter is ``file`` or ``server``."""
     if getattr(request, "param", "file") == "server":
         server = request.getfixturevalue("mlflow_server")
@@ -31,10 +27,10 @@ def store(
 
 
 @pytest.fixture
-def new_model() -> Callable[[int], str]:
+def new_model():
     """Register a model with a number of versions and no alias, and return its name."""
 
-    def register(n_versions: int) -> str:
+    def register(n_versions):
         client = mlflow.MlflowClient()
         name = client.create_registered_model(f"cxr-{time.time_ns()}").name
         for _ in range(n_versions):

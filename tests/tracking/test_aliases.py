@@ -6,35 +6,35 @@ from cxr_pipeline.tracking import aliases
 
 
 @pytest.fixture
-def name(new_model) -> str:
+def name(new_model):
     return new_model(5)
 
 
 @pytest.fixture
-def promoted(name: str) -> str:
+def promoted(name):
     """The same model, where version 2 replaced version 1."""
     aliases.promote(name, 1, over=None)
     aliases.promote(name, 2, over=1)
     return name
 
 
-def numbers(**given: int) -> dict[str, int | None]:
+def numbers(**given):
     return {**dict.fromkeys(aliases.ALIASES), **given}
 
 
-def tags(name: str, version: int) -> dict[str, str]:
+def tags(name, version):
     return mlflow.MlflowClient().get_model_version(name, str(version)).tags
 
 
-def test_the_champion_becomes_the_previous_version(name: str) -> None:
+def test_the_champion_becomes_the_previous_version(name):
     assert aliases.aliases_of("cxr-unknown") == aliases.aliases_of(name) == numbers()
     assert aliases.promote(name, 1, over=None) == numbers(champion=1)
     assert aliases.promote(name, 3, over=1) == numbers(champion=3, previous=1)
     assert aliases.promote(name, 4, over=3) == numbers(champion=4, previous=3)
 
 
-def test_there_is_a_champion_after_every_single_change(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    history: list[dict[str, int | None]] = []
+def test_there_is_a_champion_after_every_single_change(name, monkeypatch):
+    history = []
     aliases.promote(name, 1, over=None)
     aliases.keep_as_challenger(name, 2)
     for change in ("set_registered_model_alias", "delete_registered_model_alias", "set_model_version_tag"):
@@ -52,7 +52,7 @@ def test_there_is_a_champion_after_every_single_change(name: str, monkeypatch: p
     assert history[0] == numbers(champion=1, previous=1, challenger=2)
 
 
-def test_a_challenger_keeps_its_alias_until_it_or_a_newer_version_is_promoted(name: str) -> None:
+def test_a_challenger_keeps_its_alias_until_it_or_a_newer_version_is_promoted(name):
     assert aliases.keep_as_challenger(name, 3) == numbers(challenger=3)
     assert aliases.promote(name, 1, over=None) == numbers(champion=1, challenger=3)
     assert aliases.keep_as_challenger(name, 1) == numbers(champion=1, challenger=3)
@@ -60,7 +60,7 @@ def test_a_challenger_keeps_its_alias_until_it_or_a_newer_version_is_promoted(na
     assert aliases.promote(name, 2, over=1) == numbers(champion=2, previous=1)
 
 
-def test_a_version_is_promoted_only_over_the_champion_that_it_was_compared_with(name: str) -> None:
+def test_a_version_is_promoted_only_over_the_champion_that_it_was_compared_with(name):
     aliases.promote(name, 1, over=None)
     for over in (None, 3):
         with pytest.raises(UserError, match="when version 2 was evaluated, and is version 1 now"):
@@ -68,14 +68,14 @@ def test_a_version_is_promoted_only_over_the_champion_that_it_was_compared_with(
     assert aliases.aliases_of(name) == numbers(champion=1)
 
 
-def test_an_interrupted_promotion_can_be_repeated(name: str) -> None:
+def test_an_interrupted_promotion_can_be_repeated(name):
     aliases.promote(name, 1, over=None)
     mlflow.MlflowClient().set_registered_model_alias(name, "previous", "1")
     assert aliases.promote(name, 2, over=1) == numbers(champion=2, previous=1)
 
 
 @pytest.mark.parametrize(("reference", "kept"), [(2, {}), (1, {"reference": 1}), (3, {"reference": 3})])
-def test_a_rollback_restores_the_previous_champion(promoted: str, reference: int, kept: dict[str, int]) -> None:
+def test_a_rollback_restores_the_previous_champion(promoted, reference, kept):
     aliases.keep_as_challenger(promoted, 3)
     aliases.set_reference(promoted, reference)
     assert aliases.roll_back(promoted) == (1, 2)
@@ -84,7 +84,7 @@ def test_a_rollback_restores_the_previous_champion(promoted: str, reference: int
     assert aliases.ROLLED_BACK not in tags(promoted, 1)
 
 
-def test_only_one_rollback_is_possible(name: str) -> None:
+def test_only_one_rollback_is_possible(name):
     with pytest.raises(UserError, match=f"{name} has no earlier champion"):
         aliases.roll_back(name)
     aliases.promote(name, 1, over=None)

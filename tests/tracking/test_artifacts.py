@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import mlflow
 import numpy as np
 import pandas as pd
@@ -24,31 +22,31 @@ PROFILE = ReferenceProfile.fit(FEATURES, FEATURES, outputs=("ill",), seed=0)
 
 
 @pytest.fixture
-def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def key_file(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     assert key_fingerprint(tmp_path / "key", make=True)
     return tmp_path / "key"
 
 
 @pytest.fixture
-def name(new_model) -> str:
+def name(new_model):
     return new_model(0)
 
 
-def register(name: str, run_id: str | None, **tags: str) -> int:
+def register(name, run_id, **tags):
     version = mlflow.MlflowClient().create_model_version(name, source="s3://nothing/nothing", run_id=run_id, tags=tags)
     return int(version.version)
 
 
-def log_and_register(name: str, key_file: Path, images: pd.DataFrame = IMAGES) -> dict[str, str]:
+def log_and_register(name, key_file, images=IMAGES):
     with mlflow.start_run() as run:
         tags = artifacts.log_images(images, name=name, key_file=key_file)
     register(name, run.info.run_id, **tags)
     return tags
 
 
-def test_a_profile_is_read_from_the_run_of_its_version(caplog, monkeypatch) -> None:
-    def of_run(run_id: str | None) -> ModelVersion:
+def test_a_profile_is_read_from_the_run_of_its_version(caplog, monkeypatch):
+    def of_run(run_id):
         return ModelVersion("models:/cxr-t/1", "cxr-t", 1, run_id)
 
     with mlflow.start_run() as run:
@@ -57,7 +55,6 @@ def test_a_profile_is_read_from_the_run_of_its_version(caplog, monkeypatch) -> N
         pass
     version = of_run(run.info.run_id)
     stored = artifacts.stored_profile(version)
-    assert stored is not None
     np.testing.assert_array_equal(stored.training.statistics, PROFILE.training.statistics)
     assert [artifacts.stored_profile(of_run(run_id)) for run_id in (other.info.run_id, None, "0" * 32)] == [None] * 3
     assert artifacts.usable_profile(version) is not None
@@ -69,7 +66,7 @@ def test_a_profile_is_read_from_the_run_of_its_version(caplog, monkeypatch) -> N
     assert "made by another version of this package" in caplog.messages[1]
 
 
-def test_images_are_read_from_the_run_of_a_version(name, key_file) -> None:
+def test_images_are_read_from_the_run_of_a_version(name, key_file):
     assert log_and_register(name, key_file)["n_images"] == "2"
     pd.testing.assert_frame_equal(artifacts.images_of_champion(name, 1), IMAGES, check_dtype=False)
     with mlflow.start_run() as bare:
@@ -80,7 +77,7 @@ def test_images_are_read_from_the_run_of_a_version(name, key_file) -> None:
             artifacts.images_of_champion(name, number)
 
 
-def test_the_fingerprint_of_a_version_recognises_its_key(name, key_file, tmp_path, caplog, monkeypatch) -> None:
+def test_the_fingerprint_of_a_version_recognises_its_key(name, key_file, tmp_path, caplog, monkeypatch):
     tags = log_and_register(name, key_file)
     assert tags == {"n_images": "2", "n_patients": "1", "patient_key": key_fingerprint(key_file, make=False)}
     assert key_file.read_text() not in str(tags)
@@ -97,7 +94,7 @@ def test_the_fingerprint_of_a_version_recognises_its_key(name, key_file, tmp_pat
     assert f"differs from that of {name} 1:" in record.getMessage()
 
 
-def test_artifacts_are_logged_to_an_active_run_only(store: Path) -> None:
+def test_artifacts_are_logged_to_an_active_run_only(store):
     before = list(store.rglob("*.npz"))
     artifacts.log_profile(PROFILE)
     artifacts.log_texts({"a.md": "text"}, "decisions")
@@ -107,7 +104,7 @@ def test_artifacts_are_logged_to_an_active_run_only(store: Path) -> None:
     assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/decisions/a.md") == "text"
 
 
-def test_a_damaged_artifact_is_named() -> None:
+def test_a_damaged_artifact_is_named():
     with mlflow.start_run() as run:
         artifacts.log_texts({"images.parquet": "PAR1"}, "lineage")
     with pytest.raises(UserError, match=rf"^The artifact lineage/images\.parquet .*{run.info.run_id} cannot"):

@@ -1,21 +1,18 @@
 from datetime import UTC, datetime, timedelta
 from inspect import signature
-from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.experiments.leaderboard import Entry
 from cxr_pipeline.tracking import model_index
 
 PROVENANCE = {"task": "effusion", "images": "real", "test_digest": "f" * 64, "data_digest": "d" * 64}
 METRICS = {"test/n_images": 40, "test/auc": 0.875, "test/auc_low": 0.75, "test/auc_high": 0.9375, "epoch/loss": 0.5}
 
 
-def log(name: str, *, parent: str | None = None, status: str = "FINISHED", **metrics: float) -> str:
+def log(name, *, parent=None, status="FINISHED", **metrics):
     """Log a run and return its id; without metrics it has those of a model on test images."""
     tags = {"mlflow.parentRunId": parent} if parent else {}
     run = mlflow.start_run(run_name=name, tags=PROVENANCE | tags)
@@ -25,13 +22,13 @@ def log(name: str, *, parent: str | None = None, status: str = "FINISHED", **met
     return run.info.run_id
 
 
-def register(run_id: str, name: str, store: Path, **tags: str) -> None:
+def register(run_id, name, store, **tags):
     client = mlflow.MlflowClient()
     client.create_model_version(name, source=str(store), run_id=run_id, tags=PROVENANCE | tags)
 
 
 @pytest.fixture(scope="module")
-def runs(store: Path) -> dict[str, str]:
+def runs(store):
     """Runs by name, some of them registered, in this project's experiments and in another's."""
     client, made = mlflow.MlflowClient(), {}
     for name in ("cxr-effusion", "cxr-'); DROP TABLE runs; --", "foreign"):
@@ -61,20 +58,20 @@ def runs(store: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def found(runs: dict[str, str]) -> dict[str, Entry]:
+def found(runs):
     entries = tracking.measured_models()
     assert len({entry.name for entry in entries}) == len(entries)
     return {entry.name: entry for entry in entries}
 
 
-def test_versions_and_cells_are_found_and_nothing_else(found: dict[str, Entry]) -> None:
+def test_versions_and_cells_are_found_and_nothing_else(found):
     versions = {*(f"cxr-effusion {number}" for number in (1, 2, 3, 4)), "cxr-'); DROP TABLE runs; -- 1"}
     cells = {"effusion_ablation: no augmentation", "effusion_ablation: failing", "orphan"}
     assert {name for name, entry in found.items() if entry.kind == "version"} == versions
     assert {name for name, entry in found.items() if entry.kind == "cell"} == cells
 
 
-def test_a_version_has_the_results_of_its_run(found: dict[str, Entry], runs: dict[str, str]) -> None:
+def test_a_version_has_the_results_of_its_run(found, runs):
     entry = found["cxr-effusion 1"]
     assert {name: getattr(entry, name) for name in PROVENANCE} == PROVENANCE
     assert entry.metrics == {"n_images": 40, "auc": 0.875, "auc_low": 0.75, "auc_high": 0.9375}
@@ -86,7 +83,7 @@ def test_a_version_has_the_results_of_its_run(found: dict[str, Entry], runs: dic
     assert (entry.url, entry.run_url) == (None, None)
 
 
-def test_a_version_has_its_aliases_and_its_run_may_be_in_another_experiment_or_gone(found, runs) -> None:
+def test_a_version_has_its_aliases_and_its_run_may_be_in_another_experiment_or_gone(found, runs):
     aliases = {name: entry.aliases for name, entry in found.items() if entry.aliases}
     assert aliases == {"cxr-effusion 1": ("challenger",), "cxr-effusion 2": ("best", "champion")}
     assert found["cxr-effusion 3"].run_id == runs["not ours"]
@@ -95,7 +92,7 @@ def test_a_version_has_its_aliases_and_its_run_may_be_in_another_experiment_or_g
     assert (gone.run_id, gone.run_url, gone.metrics, gone.parameters) == (None, None, {}, {})
 
 
-def test_the_records_of_a_model_are_listed_newest_first(runs: dict[str, str], store: Path) -> None:
+def test_the_records_of_a_model_are_listed_newest_first(runs, store):
     uri = f"sqlite:///{store}/mlflow.db"
     records = model_index.versions_of("cxr-effusion", uri)
     names = ("effusion", "registered cell", "not ours")
@@ -110,23 +107,15 @@ def test_the_records_of_a_model_are_listed_newest_first(runs: dict[str, str], st
         model_index.versions_of("cxr-effusion-demo", uri)
 
 
-def test_a_cell_has_the_results_of_its_run(found: dict[str, Entry], runs: dict[str, str]) -> None:
+def test_a_cell_has_the_results_of_its_run(found, runs):
     entry = found["effusion_ablation: no augmentation"]
     assert {name: getattr(entry, name) for name in PROVENANCE} == PROVENANCE
     assert (entry.metrics, entry.run_id) == (found["cxr-effusion 1"].metrics, runs["cell"])
     assert (entry.unfinished, found["effusion_ablation: failing"].unfinished) == (None, "failed")
 
 
-def test_models_on_a_server_have_pages(monkeypatch: pytest.MonkeyPatch, runs: dict[str, str]) -> None:
-    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: "http://host")
-    by_name = {entry.name: entry for entry in tracking.measured_models()}
-    number = by_name["orphan"].experiment_id
-    assert by_name["orphan"].run_url == f"http://host/#/experiments/{number}/runs/{runs['orphan']}"
-    assert by_name["cxr-effusion 2"].url == "http://host/#/models/cxr-effusion/versions/2"
-
-
-def test_an_unavailable_server_is_not_taken_for_a_missing_run(monkeypatch, runs) -> None:
-    def fail(*arguments: object) -> None:
+def test_an_unavailable_server_is_not_taken_for_a_missing_run(monkeypatch, runs):
+    def fail(*arguments):
         raise mlflow.MlflowException("the server is gone")
 
     monkeypatch.setattr(mlflow.MlflowClient, "get_run", fail)
@@ -134,11 +123,11 @@ def test_an_unavailable_server_is_not_taken_for_a_missing_run(monkeypatch, runs)
         tracking.measured_models()
 
 
-def test_results_of_several_pages_are_read_completely(monkeypatch: pytest.MonkeyPatch, found: dict[str, Entry]) -> None:
+def test_results_of_several_pages_are_read_completely(monkeypatch, found):
     for name in ("search_runs", "search_model_versions", "search_registered_models", "search_experiments"):
         search = getattr(mlflow.MlflowClient, name)
 
-        def one_by_one(*arguments: Any, search: Any = search, **wanted: Any) -> Any:
+        def one_by_one(*arguments, search=search, **wanted):
             bound = signature(search).bind(*arguments, **wanted)
             bound.arguments["max_results"] = 1
             return search(*bound.args, **bound.kwargs)

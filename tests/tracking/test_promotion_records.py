@@ -5,16 +5,16 @@ from cxr_pipeline.tracking import aliases, promotion_records
 
 
 @pytest.fixture
-def version(new_model) -> tuple[str, int]:
+def version(new_model):
     return new_model(1), 1
 
 
-def tags(name: str, version: int) -> dict[str, str]:
+def tags(name, version):
     return mlflow.MlflowClient().get_model_version(name, str(version)).tags
 
 
 @pytest.mark.parametrize(("promoted", "word"), [(True, "promoted"), (False, "not promoted")])
-def test_a_decision_is_noted_on_the_version_and_the_run(version, promoted: bool, word: str) -> None:
+def test_a_decision_is_noted_on_the_version_and_the_run(version, promoted, word):
     assert promotion_records.decided_version(version[0], "7" * 64) is None
     with mlflow.start_run() as run:
         promotion_records.note_reasons(*version, ["One.", "Two."], trained_by="7" * 64)
@@ -28,7 +28,7 @@ def test_a_decision_is_noted_on_the_version_and_the_run(version, promoted: bool,
     assert promotion_records.decided_version(version[0], "8" * 64) is None
 
 
-def test_an_interrupted_promotion_is_finished(version) -> None:
+def test_an_interrupted_promotion_is_finished(version):
     name, number = version
     promotion_records.note_reasons(name, number, ["Better."], trained_by="7")
     aliases.promote(name, number, over=None)
@@ -37,7 +37,7 @@ def test_an_interrupted_promotion_is_finished(version) -> None:
     assert promotion_records.decided_version(name, "7") == (number, "promoted")
 
 
-def test_an_interrupted_promotion_that_was_rolled_back_is_decided(version) -> None:
+def test_an_interrupted_promotion_that_was_rolled_back_is_decided(version):
     name, number = version
     earlier = int(mlflow.MlflowClient().create_model_version(name, source="s3://nothing/nothing").version)
     aliases.promote(name, earlier, over=None)
@@ -49,7 +49,7 @@ def test_an_interrupted_promotion_that_was_rolled_back_is_decided(version) -> No
     assert tags(name, earlier) == {}
 
 
-def test_a_decision_stays_until_the_version_is_decided_again(version) -> None:
+def test_a_decision_stays_until_the_version_is_decided_again(version):
     name, number = version
     promotion_records.finish_decision(name, number)
     assert tags(name, number) == {}
@@ -62,7 +62,7 @@ def test_a_decision_stays_until_the_version_is_decided_again(version) -> None:
     assert promotion_records.decided_version(name, "7") is None
 
 
-def test_long_reasons_are_cut(version) -> None:
+def test_long_reasons_are_cut(version):
     promotion_records.note_reasons(*version, ["x" * 6000], trained_by="7", drift="warn")
     assert (len(tags(*version)["decision_reasons"]), tags(*version)["drift"]) == (5000, "warn")
     promotion_records.note_stop(["Without a run."])

@@ -1,6 +1,4 @@
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -24,8 +22,8 @@ METRICS = {
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    def start(experiment: str = "cxr-started", parent: str | None = None, **tags: object) -> str:
+def start(tmp_path):
+    def start(experiment="cxr-started", parent=None, **tags):
         return tracking.start_run(
             experiment, name="n" * 300, folder="here", artifacts=str(tmp_path), parent=parent, tags=tags
         )
@@ -34,11 +32,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., str]]:
     tracking.end_active_run("FINISHED")
 
 
-def unavailable(*arguments: object, **named: object) -> None:
+def unavailable(*arguments, **named):
     raise mlflow.MlflowException("API request to http://host failed with exception Connection refused")
 
 
-def test_a_run_starts_in_a_new_experiment_with_its_own_artifacts(start, store: Path, tmp_path: Path) -> None:
+def test_a_run_starts_in_a_new_experiment_with_its_own_artifacts(start, store, tmp_path):
     run_id = start("cxr-new", parent="p" * 32, env="demo", long="x" * 9000)
     assert tracking.active_run_id() == run_id
     run = mlflow.get_run(run_id)
@@ -49,14 +47,14 @@ def test_a_run_starts_in_a_new_experiment_with_its_own_artifacts(start, store: P
     assert {"env": "demo", "mlflow.parentRunId": "p" * 32}.items() <= run.data.tags.items()
 
 
-def test_a_run_starts_in_a_deleted_experiment_which_is_restored(start) -> None:
+def test_a_run_starts_in_a_deleted_experiment_which_is_restored(start):
     deleted = mlflow.create_experiment("cxr-deleted")
     mlflow.MlflowClient().delete_experiment(deleted)
     assert mlflow.get_run(start("cxr-deleted")).info.experiment_id == deleted
 
 
-def test_runs_that_start_at_once_share_an_experiment() -> None:
-    def start(number: int) -> str:
+def test_runs_that_start_at_once_share_an_experiment():
+    def start(number):
         tracking.start_run("cxr-shared", name=str(number), folder=str(number), artifacts="/a", parent=None, tags={})
         experiment_id = mlflow.active_run().info.experiment_id
         mlflow.end_run()
@@ -67,11 +65,11 @@ def test_runs_that_start_at_once_share_an_experiment() -> None:
     tracking.end_active_run("FINISHED")
 
 
-def test_everything_is_logged_from_other_threads_too(start, tmp_path: Path) -> None:
+def test_everything_is_logged_from_other_threads_too(start, tmp_path):
     (tmp_path / "report.html").write_text("report")
     run_id = start()
 
-    def log(number: int) -> None:
+    def log(number):
         tracking.log_params({f"p{number}.{other}": other for other in range(130)} | {f"long{number}": "x" * 7000})
         tracking.log_epoch(
             {"phase": "frozen", "epoch": number, "loss": np.float32(1 / number), "val_auc": float("nan")}
@@ -90,7 +88,7 @@ def test_everything_is_logged_from_other_threads_too(start, tmp_path: Path) -> N
     assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/pages2/report.html") == "report"
 
 
-def test_the_summary_is_logged_as_metrics_and_tags() -> None:
+def test_the_summary_is_logged_as_metrics_and_tags():
     with mlflow.start_run() as run:
         tracking.log_summary(METRICS, data_digest="d" * 64)
     logged = mlflow.get_run(run.info.run_id).data
@@ -99,7 +97,7 @@ def test_the_summary_is_logged_as_metrics_and_tags() -> None:
     assert expected.items() <= logged.tags.items()
 
 
-def test_without_a_run_nothing_is_logged(tmp_path: Path) -> None:
+def test_without_a_run_nothing_is_logged(tmp_path):
     before = len(mlflow.search_runs(search_all_experiments=True))
     tracking.log_epoch({"epoch": 1, "loss": 0.5})
     tracking.log_summary(METRICS, data_digest="d" * 64)
@@ -110,7 +108,7 @@ def test_without_a_run_nothing_is_logged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
-def test_the_active_run_ends_with_a_status(start, status: str) -> None:
+def test_the_active_run_ends_with_a_status(start, status):
     run_id = start()
     tracking.end_active_run(status)
     tracking.end_active_run("FINISHED")
@@ -118,7 +116,7 @@ def test_the_active_run_ends_with_a_status(start, status: str) -> None:
     assert (tracking.active_run_id(), tracking.last_run_id()) == (None, run_id)
 
 
-def test_ending_a_run_never_raises(start, monkeypatch, caplog) -> None:
+def test_ending_a_run_never_raises(start, monkeypatch, caplog):
     start()
     monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", unavailable)
     tracking.end_active_run("KILLED")
@@ -127,7 +125,7 @@ def test_ending_a_run_never_raises(start, monkeypatch, caplog) -> None:
     assert tracking.active_run_id() is None
 
 
-def test_an_earlier_run_can_be_nested_below_another(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_earlier_run_can_be_nested_below_another(caplog):
     with mlflow.start_run() as first, mlflow.start_run(nested=True) as second:
         pass
     tracking.nest_run(first.info.run_id, second.info.run_id)
@@ -137,10 +135,10 @@ def test_an_earlier_run_can_be_nested_below_another(caplog: pytest.LogCaptureFix
     assert "Could not nest the MLflow run 0000" in caplog.text
 
 
-def test_a_run_ends_the_killed_runs_of_its_folder_with_those_below_them_and_no_other(start) -> None:
+def test_a_run_ends_the_killed_runs_of_its_folder_with_those_below_them_and_no_other(start):
     client, experiment = mlflow.MlflowClient(), mlflow.set_experiment("cxr-killed").experiment_id
 
-    def create(**tags: str) -> str:
+    def create(**tags):
         return client.create_run(experiment, tags=tags).info.run_id
 
     killed = create(data_folder="here")

@@ -1,9 +1,7 @@
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import keras
 import mlflow
 import pytest
 from stub_models import fixed_rule, grey_network
@@ -36,18 +34,18 @@ PROVENANCE = {"task": "effusion", "images": "phantom", "data_digest": "d" * 64}
 
 
 @pytest.fixture(scope="module")
-def network() -> keras.Model:
+def network():
     return grey_network(SIZE)
 
 
 @pytest.fixture(scope="module")
-def registered(network: keras.Model, store: Path) -> dict[str, Any]:
+def registered(network, store):
     with mlflow.start_run():
         classifier = ImageClassifier(network, RECIPE, RULE, PROVENANCE)
         return tracking.register_version(classifier, metrics=METRICS, warnings=WARNINGS, tags={"git_commit": "abc"})
 
 
-def test_a_version_has_the_provenance_of_its_model(registered: dict[str, Any]) -> None:
+def test_a_version_has_the_provenance_of_its_model(registered):
     assert (registered["name"], registered["version"], registered["uri"]) == (NAME, 1, f"models:/{NAME}/1")
     version = mlflow.MlflowClient().get_model_version(NAME, "1")
     assert version.run_id == registered["run_id"]
@@ -59,7 +57,7 @@ def test_a_version_has_the_provenance_of_its_model(registered: dict[str, Any]) -
     datetime.strptime(registered["registered"], "%Y-%m-%d %H:%M:%S UTC")
 
 
-def test_a_version_has_no_pickles_and_no_tests(registered: dict[str, Any], tmp_path: Path) -> None:
+def test_a_version_has_no_pickles_and_no_tests(registered, tmp_path):
     folder = Path(mlflow.artifacts.download_artifacts(registered["uri"], dst_path=str(tmp_path)))
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
     classifier = {"artifacts/classifier/model.keras", "code/cxr_pipeline/deployment/classifier.py"}
@@ -69,7 +67,7 @@ def test_a_version_has_no_pickles_and_no_tests(registered: dict[str, Any], tmp_p
     assert not [entry for entry in sys.path if entry.endswith("/code")], "Registering changed the import path."
 
 
-def test_the_version_in_use_is_the_champion_or_else_the_newest(registered: dict[str, Any]) -> None:
+def test_the_version_in_use_is_the_champion_or_else_the_newest(registered):
     client = mlflow.MlflowClient()
     client.create_registered_model("cxr-counted")
     for _ in range(11):
@@ -83,7 +81,7 @@ def test_the_version_in_use_is_the_champion_or_else_the_newest(registered: dict[
     ("phantom", "command"),
     [(False, "kedro run --pipeline=chest"), (True, "kedro run --env demo --pipeline=chest")],
 )
-def test_a_message_says_how_to_train_the_first_version(phantom: bool, command: str) -> None:
+def test_a_message_says_how_to_train_the_first_version(phantom, command):
     name = tracking.model_name("chest", phantom=phantom)
     assert name == ("cxr-chest-demo" if phantom else "cxr-chest")
     with pytest.raises(UserError, match=f"No version of {name} .*: {command};") as raised:
@@ -91,7 +89,7 @@ def test_a_message_says_how_to_train_the_first_version(phantom: bool, command: s
     assert "--params chest.scoring.model=models:/NAME/VERSION" in str(raised.value)
 
 
-def test_a_uri_is_resolved_to_the_version_that_it_points_to_now(registered: dict[str, Any]) -> None:
+def test_a_uri_is_resolved_to_the_version_that_it_points_to_now(registered):
     mlflow.MlflowClient().set_registered_model_alias(NAME, "best", "1")
     expected = tracking.ModelVersion(f"models:/{NAME}/1", NAME, 1, registered["run_id"])
     for uri in (f"models:/{NAME}@best", f"models:/{NAME}/latest", expected.uri):
@@ -99,21 +97,21 @@ def test_a_uri_is_resolved_to_the_version_that_it_points_to_now(registered: dict
 
 
 @pytest.mark.parametrize("uri", ["models:/absent/1", f"models:/{NAME}/99", f"models:/{NAME}@nobody", "models:/a/b/c"])
-def test_a_missing_version_is_a_mistake(registered: dict[str, Any], uri: str) -> None:
+def test_a_missing_version_is_a_mistake(registered, uri):
     with pytest.raises(UserError, match=f"{uri} .*such as models:/cxr-effusion/1"):
         tracking.resolve_version(uri)
 
 
 @pytest.mark.parametrize("uri", ["runs:/0123456789abcdef/model", "/no/such/folder", None])
-def test_a_missing_model_and_one_of_another_project_cannot_be_loaded(tmp_path: Path, uri: str | None) -> None:
+def test_a_missing_model_and_one_of_another_project_cannot_be_loaded(tmp_path, uri):
     (tmp_path / "MLmodel").write_text("flavors: {}\n")
     assert tracking.resolve_version(uri or str(tmp_path)).version is None
     with pytest.raises(UserError, match=f"No usable model at {uri}" if uri else "another program registered it"):
         tracking.load_classifier(uri or str(tmp_path))
 
 
-def test_an_unavailable_server_is_not_taken_for_a_missing_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unavailable(*arguments: object, **named: object) -> None:
+def test_an_unavailable_server_is_not_taken_for_a_missing_model(monkeypatch):
+    def unavailable(*arguments, **named):
         raise mlflow.MlflowException("API request to http://host failed with exception Connection refused")
 
     monkeypatch.setattr(mlflow.MlflowClient, "get_model_version", unavailable)
@@ -125,9 +123,7 @@ def test_an_unavailable_server_is_not_taken_for_a_missing_model(monkeypatch: pyt
 
 @pytest.mark.parametrize("damage", [b"", b"{}", None], ids=["empty", "other content", "missing"])
 @pytest.mark.parametrize("file", ["classifier.json", "model.keras"])
-def test_a_damaged_file_of_a_version_is_reported(
-    network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, damage: bytes | None
-) -> None:
+def test_a_damaged_file_of_a_version_is_reported(network, tmp_path, monkeypatch, file, damage):
     folder = tmp_path / "artifacts" / "classifier"
     ImageClassifier(network, RECIPE, RULE, PROVENANCE).save(folder)
     (folder / file).unlink() if damage is None else (folder / file).write_bytes(damage)

@@ -1,5 +1,4 @@
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ ROWS = [{"phase": "frozen", "epoch": 1, "loss": 0.1 + 0.2}, {"phase": "frozen", 
 
 
 @pytest.fixture
-def state() -> PhaseState:
+def state():
     rng = np.random.default_rng(0)
     return PhaseState(
         history=list(ROWS),
@@ -22,11 +21,11 @@ def state() -> PhaseState:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path):
     return tmp_path / "folder" / "state.npz"
 
 
-def test_a_state_is_restored_exactly_and_replaces_the_earlier_one(path: Path, state: PhaseState) -> None:
+def test_a_state_is_restored_exactly_and_replaces_the_earlier_one(path, state):
     assert PhaseState.load(path) == PhaseState()
     PhaseState(history=ROWS[:1]).save(path)
     state.save(path)
@@ -39,9 +38,7 @@ def test_a_state_is_restored_exactly_and_replaces_the_earlier_one(path: Path, st
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.999])
-def test_a_truncated_file_is_ignored(
-    path: Path, state: PhaseState, fraction: float, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_truncated_file_is_ignored(path, state, fraction, caplog):
     state.save(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(fraction * len(content))])
@@ -49,7 +46,7 @@ def test_a_truncated_file_is_ignored(
     assert "is damaged" in caplog.text
 
 
-def test_a_changed_byte_is_detected(path: Path, state: PhaseState) -> None:
+def test_a_changed_byte_is_detected(path, state):
     state.save(path)
     content = path.read_bytes()
     values, entry = state.selected[11][0].tobytes(), content.rindex(b"PK\x01\x02")
@@ -60,7 +57,7 @@ def test_a_changed_byte_is_detected(path: Path, state: PhaseState) -> None:
         assert PhaseState.load(path) == PhaseState()
 
 
-def test_the_least_recently_used_files_are_pruned(tmp_path: Path, state: PhaseState) -> None:
+def test_the_least_recently_used_files_are_pruned(tmp_path, state):
     files = [tmp_path / f"{name}.npz" for name in "abcd"]
     for seconds, file in enumerate(files):
         state.save(file)

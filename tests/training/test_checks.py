@@ -8,13 +8,13 @@ from cxr_pipeline.training.checks import check_network
 from cxr_pipeline.training.networks.architectures import ARCHITECTURES, BACKBONES, SMALLEST_SIZES
 
 
-def check(name: str = "small_cnn", **changes: object) -> None:
+def check(name="small_cnn", **changes):
     settings = {"weights": "none", "size": 64, "cut": None, "raw": Path(), "task": "effusion"}
     check_network(name, **settings | changes)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_images_that_are_too_small_for_a_network_are_refused(name: str) -> None:
+def test_images_that_are_too_small_for_a_network_are_refused(name):
     smallest = SMALLEST_SIZES[name]
     with pytest.raises(UserError, match=rf"effusion\.resolution\.size is .*, but {name} needs .* {smallest} pixels"):
         check(name, size=smallest - 1)
@@ -22,12 +22,12 @@ def test_images_that_are_too_small_for_a_network_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_a_network_that_is_trained_from_scratch_has_no_cut_to_check(name: str) -> None:
+def test_a_network_that_is_trained_from_scratch_has_no_cut_to_check(name):
     check(name, size=SMALLEST_SIZES[name], cut="nowhere")
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tmp_path_factory):
     """The weights of a MobileNetV2."""
     file = tmp_path_factory.mktemp("weights") / "mobilenetv2.weights.h5"
     keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3)).save_weights(file)
@@ -44,9 +44,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("small_cnn", None, "small_cnn takes no pretrained weights"),
     ],
 )
-def test_weights_that_do_not_fit_and_impossible_cuts_are_refused(
-    weights: Path, name: str, cut: str | None, message: str | None
-) -> None:
+def test_weights_that_do_not_fit_and_impossible_cuts_are_refused(weights, name, cut, message):
     if message is None:
         check(name, weights=str(weights), cut=cut)
         return

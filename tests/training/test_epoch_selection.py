@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cxr_pipeline.training.epoch_selection import EpochSelector, validation_metrics
 
 
-def history(*aucs: float) -> list[dict[str, float]]:
+def history(*aucs):
     return [{"val_auc": auc} for auc in aucs]
 
 
@@ -24,32 +24,32 @@ def history(*aucs: float) -> list[dict[str, float]]:
         ((math.nan, math.nan), 1),
     ],
 )
-def test_the_latest_epoch_within_the_tolerance_is_selected(aucs, selected) -> None:
+def test_the_latest_epoch_within_the_tolerance_is_selected(aucs, selected):
     assert EpochSelector("val_auc", tolerance=0.01, patience=None).select(history(*aucs)) == selected
 
 
-def test_the_smallest_loss_is_best() -> None:
+def test_the_smallest_loss_is_best():
     rows = [{"val_loss": 0.6}, {"val_loss": 0.3}, {"val_loss": 0.4}]
     assert EpochSelector("val_loss", tolerance=0.0, patience=None).select(rows) == 1
     assert EpochSelector("val_loss", tolerance=0.2, patience=None).select(rows) == 2
 
 
 @given(st.lists(st.floats(0, 1) | st.just(math.nan), min_size=1, max_size=12), st.floats(0, 0.2))
-def test_the_selected_epoch_was_selected_when_it_ended(aucs, tolerance) -> None:
+def test_the_selected_epoch_was_selected_when_it_ended(aucs, tolerance):
     """Weights need to be kept only of epochs that are selected when they end."""
     selector, rows = EpochSelector("val_auc", tolerance, None), history(*aucs)
     selected = selector.select(rows)
     assert selector.select(rows[: selected + 1]) == selected
 
 
-def test_patience_counts_epochs_since_the_selected_one() -> None:
+def test_patience_counts_epochs_since_the_selected_one():
     rows = history(0.8, 0.9, 0.7, 0.89, 0.8, 0.8, 0.95)
     selector = EpochSelector("val_auc", tolerance=0.01, patience=2)
     assert [selector.stop(rows[:n]) for n in range(8)] == [None] * 6 + [6, 6]
     assert EpochSelector("val_auc", tolerance=0.0, patience=None).stop(rows * 10) is None
 
 
-def test_metrics_of_one_output() -> None:
+def test_metrics_of_one_output():
     y_true, y_score = np.array([[1], [1], [1], [0], [0]]), np.array([[0.9], [0.5], [0.2], [0.6], [0.1]])
     assert validation_metrics(y_true, y_score, exclusive=False) == pytest.approx(
         {
@@ -62,7 +62,7 @@ def test_metrics_of_one_output() -> None:
     )
 
 
-def test_metrics_of_several_outputs_are_means_over_outputs_where_they_are_defined() -> None:
+def test_metrics_of_several_outputs_are_means_over_outputs_where_they_are_defined():
     rng = np.random.default_rng(0)
     y_true, y_score = rng.integers(0, 2, (40, 4)).astype(np.float32), rng.random((40, 4), np.float32)
     y_true[rng.random((40, 4)) < 0.3] = np.nan
@@ -78,7 +78,7 @@ def test_metrics_of_several_outputs_are_means_over_outputs_where_they_are_define
 
 
 @given(st.integers(0, 10**6), st.integers(2, 5))
-def test_the_most_probable_of_exclusive_outputs_is_predicted(seed: int, k: int) -> None:
+def test_the_most_probable_of_exclusive_outputs_is_predicted(seed, k):
     rng = np.random.default_rng(seed)
     label, y_score = rng.integers(0, k, 12), rng.dirichlet(np.ones(k), 12).astype(np.float32)
     metrics = validation_metrics(np.eye(k, dtype=np.float32)[label], y_score, exclusive=True)

@@ -1,13 +1,9 @@
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 import keras
 import numpy as np
 import pytest
 
 from cxr_pipeline.training.augmentation import STRENGTHS
-from cxr_pipeline.training.features import BackboneFeatures, Entry, run_batches, weights_digest
+from cxr_pipeline.training.features import BackboneFeatures, run_batches, weights_digest
 
 AUGMENTATION = {
     **dict.fromkeys(STRENGTHS, 0.0),
@@ -19,24 +15,24 @@ SIZE = 16
 class CountingImages:
     """Random images seeded by their digest; records which were read."""
 
-    def __init__(self, digest: str = "recipe") -> None:
+    def __init__(self, digest="recipe"):
         self.digest = digest
-        self.reads: list[str] = []
+        self.reads = []
 
-    def read(self, sha256s: Sequence[str]) -> np.ndarray:
+    def read(self, sha256s):
         self.reads += sha256s
         return np.stack([np.random.default_rng(int(s, 16)).integers(0, 256, (SIZE, SIZE), np.uint8) for s in sha256s])
 
 
-def sha256s(n: int, start: int = 0) -> list[str]:
+def sha256s(n, start=0):
     return [f"{place:064x}" for place in range(start, start + n)]
 
 
-def entries(n: int, views: int = 0, start: int = 0) -> list[Entry]:
+def entries(n, views=0, start=0):
     return [(sha256, view) for sha256 in sha256s(n, start) for view in range(views + 1)]
 
 
-def backbone(seed: int = 0) -> tuple[keras.Model, keras.Model]:
+def backbone(seed=0):
     """The lower and the upper part of a small backbone."""
     keras.utils.set_random_seed(seed)
     image = keras.Input((SIZE, SIZE, 1))
@@ -45,16 +41,14 @@ def backbone(seed: int = 0) -> tuple[keras.Model, keras.Model]:
     return keras.Model(image, cut), keras.Model(cut, keras.layers.GlobalAveragePooling2D(name="pooled")(top))
 
 
-def features(
-    folder: Path, images: CountingImages | None = None, *, weights: int = 0, **changes: Any
-) -> BackboneFeatures:
+def features(folder, images=None, *, weights=0, **changes):
     lower, upper = backbone(weights)
     return BackboneFeatures(
         images=images or CountingImages(), lower=lower, upper=upper, augmentation=AUGMENTATION | changes, folder=folder
     )
 
 
-def test_features_are_the_outputs_of_the_networks(tmp_path: Path) -> None:
+def test_features_are_the_outputs_of_the_networks(tmp_path):
     images = CountingImages()
     computed = features(tmp_path, images)
     computed.prepare(entries(3, views=2), at_cut=True)
@@ -67,7 +61,7 @@ def test_features_are_the_outputs_of_the_networks(tmp_path: Path) -> None:
     assert min(np.abs(augmented[0] - augmented[1]).max(), np.abs(augmented[1] - augmented[2]).max()) > 0.01
 
 
-def test_pooled_features_do_not_depend_on_features_at_the_cut(tmp_path: Path) -> None:
+def test_pooled_features_do_not_depend_on_features_at_the_cut(tmp_path):
     requested = entries(300, views=1)
     both, alone = features(tmp_path / "both"), features(tmp_path / "alone")
     both.prepare(requested, at_cut=True)
@@ -80,7 +74,7 @@ def test_pooled_features_do_not_depend_on_features_at_the_cut(tmp_path: Path) ->
     assert images.reads == []
 
 
-def test_added_images_neither_recompute_nor_change_earlier_features(tmp_path: Path) -> None:
+def test_added_images_neither_recompute_nor_change_earlier_features(tmp_path):
     features(tmp_path / "grown").prepare(entries(3, views=2), at_cut=True)
     images = CountingImages()
     grown = features(tmp_path / "grown", images)
@@ -102,16 +96,14 @@ def test_added_images_neither_recompute_nor_change_earlier_features(tmp_path: Pa
         ({}, "another", 6),
     ],
 )
-def test_features_are_computed_again_if_something_changes_them(
-    tmp_path: Path, changes: dict[str, Any], recipe: str, n_read: int
-) -> None:
+def test_features_are_computed_again_if_something_changes_them(tmp_path, changes, recipe, n_read):
     features(tmp_path).prepare(entries(3, views=1), at_cut=True)
     images = CountingImages(recipe)
     features(tmp_path, images, **changes).prepare(entries(3, views=1), at_cut=True)
     assert len(images.reads) == n_read
 
 
-def test_the_features_of_an_image_do_not_depend_on_its_batch() -> None:
+def test_the_features_of_an_image_do_not_depend_on_its_batch():
     lower, _ = backbone()
     images = CountingImages().read(sha256s(40))[..., np.newaxis]
     together = run_batches(lower, images)
@@ -119,13 +111,13 @@ def test_the_features_of_an_image_do_not_depend_on_its_batch() -> None:
     np.testing.assert_array_equal(alone, together[[0, 17, 39]])
 
 
-def test_values_beyond_float16_are_clipped() -> None:
+def test_values_beyond_float16_are_clipped():
     number = keras.Input((1,))
     clipped = run_batches(keras.Model(number, number * 1000), np.array([[1.0], [1e6], [-1e6]]))
     np.testing.assert_array_equal(clipped[:, 0], [1000, 65504, -65504])
 
 
-def test_the_digest_of_weights_depends_on_every_value() -> None:
+def test_the_digest_of_weights_depends_on_every_value():
     lower, _ = backbone()
     before = weights_digest(lower)
     assert before == weights_digest(backbone()[0])

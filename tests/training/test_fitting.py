@@ -1,8 +1,5 @@
 import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +8,6 @@ import pytest
 from shipped import parameters_of
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.training.checkpoints import Row
 from cxr_pipeline.training.epoch_selection import validation_metrics
 from cxr_pipeline.training.fitting import Trainer, computing_in_bfloat16, fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
@@ -26,13 +22,11 @@ CHANGES = {"epochs": 3, "learning_rate": 3e-3, "batch_size": 16, "head_weight_de
 SETTINGS = TrainingSettings.from_dict(
     {**parameters_of()["training"], **CHANGES, "patience": None, "seed": 0, "fine_tuning": FINE_TUNING}
 )
-AUGMENTATION: dict[str, Any] = {
+AUGMENTATION = {
     **{"rotation": 5.0, "translation": 0.05, "zoom": 0.0, "brightness": 0.1, "contrast": 0.0, "noise": 0.01},
     **{"flip": False, "seed": 0},
 }
-HEAD_ONLY: dict[str, Any] = {"pretrained": True, "epochs": 1, "fine_tuning": replace(SETTINGS.fine_tuning, epochs=0)}
-
-Fitted = tuple[keras.Model, pd.DataFrame]
+HEAD_ONLY = {"pretrained": True, "epochs": 1, "fine_tuning": replace(SETTINGS.fine_tuning, epochs=0)}
 
 
 class MemoryImages:
@@ -45,7 +39,7 @@ class MemoryImages:
 
     digest = "memory"
 
-    def __init__(self, y: np.ndarray, size: int = SIZE) -> None:
+    def __init__(self, y, size=SIZE):
         rng = np.random.default_rng(0)
         self.y = y
         images = rng.integers(60, 120, (len(y), size, size))
@@ -56,17 +50,17 @@ class MemoryImages:
         self.sha256 = np.array(list(self.by_content))
         self.largest_read = 0
 
-    def read(self, sha256s: Sequence[str]) -> np.ndarray:
+    def read(self, sha256s):
         self.largest_read = max(self.largest_read, len(sha256s))
         return np.stack([self.by_content[sha256] for sha256 in sha256s])
 
 
 @pytest.fixture(scope="module")
-def images() -> MemoryImages:
+def images():
     return MemoryImages(np.arange(72)[:, np.newaxis] % 2)
 
 
-def build(*, pretrained: bool, seed: int = 0, n_outputs: int = 1, exclusive: bool = False) -> keras.Model:
+def build(*, pretrained, seed=0, n_outputs=1, exclusive=False):
     """Build a small network; if pretrained, all layers below the head are frozen."""
     options = {"n_outputs": n_outputs, "exclusive": exclusive, "head_units": 8, "dropout": 0.3, "seed": seed}
     model = build_model(name="small_cnn", size=SIZE, **options)
@@ -77,17 +71,17 @@ def build(*, pretrained: bool, seed: int = 0, n_outputs: int = 1, exclusive: boo
 
 
 def run(
-    images: MemoryImages,
-    folder: Path,
+    images,
+    folder,
     *,
-    pretrained: bool = False,
-    on_epoch: Callable[[Row], None] = lambda row: None,
-    model: keras.Model | None = None,
-    exclusive: bool = False,
-    train: dict[str, Any] | None = None,
-    views: int = 0,
-    **changes: Any,
-) -> Fitted:
+    pretrained=False,
+    on_epoch=lambda row: None,
+    model=None,
+    exclusive=False,
+    train=None,
+    views=0,
+    **changes,
+):
     """Train on the first 48 images and validate on the others, or on all if there are no more."""
     rows = np.arange(len(images.y))
     first, rest = (
@@ -107,28 +101,28 @@ def run(
     )
 
 
-def checkpoints(folder: Path) -> list[Path]:
+def checkpoints(folder):
     return list((folder / "checkpoints").iterdir())
 
 
-def value(model: keras.Model, path: str) -> np.ndarray:
+def value(model, path):
     return next(np.asarray(variable) for variable in model.weights if variable.path == path)
 
 
-def assert_same(first: Fitted, second: Fitted) -> None:
+def assert_same(first, second):
     for a, b in zip(first[0].get_weights(), second[0].get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     pd.testing.assert_frame_equal(first[1].drop(columns="seconds"), second[1].drop(columns="seconds"), check_exact=True)
 
 
 @pytest.fixture(scope="module")
-def fitted(images: MemoryImages, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Fitted]:
+def fitted(images, tmp_path_factory):
     """One uninterrupted training run of each kind."""
     folder = tmp_path_factory.mktemp("fitted")
     return {pretrained: run(images, folder, pretrained=pretrained, views=2) for pretrained in (False, True)}
 
 
-def test_the_history_covers_all_phases(fitted: dict[bool, Fitted]) -> None:
+def test_the_history_covers_all_phases(fitted):
     assert list(fitted[False][1]["phase"]) == ["training"] * 3
     history = fitted[True][1]
     assert list(history["phase"]) == ["frozen"] * 3 + ["fine_tuning"] * 3
@@ -142,21 +136,17 @@ def test_the_history_covers_all_phases(fitted: dict[bool, Fitted]) -> None:
     np.testing.assert_allclose(history["learning_rate"], [*(3e-3 * falling), *(1e-3 * falling)], atol=1e-9)
 
 
-def test_a_finished_training_is_read_from_disk_with_its_complete_history(
-    images: MemoryImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_training_is_read_from_disk_with_its_complete_history(images, tmp_path, monkeypatch):
     first = run(images, tmp_path, pretrained=True)
     monkeypatch.setattr(Trainer, "_run_epoch", lambda *arguments: pytest.fail("an epoch was trained"))
-    received: list[Row] = []
+    received = []
     again = run(images, tmp_path, pretrained=True, on_epoch=received.append)
     assert_same(again, first)
     assert received == first[1].to_dict("records")
 
 
 @pytest.mark.parametrize("fine_tuned", [False, True])
-def test_monitors_share_a_training_without_changing_its_result(
-    images: MemoryImages, tmp_path: Path, fine_tuned: bool
-) -> None:
+def test_monitors_share_a_training_without_changing_its_result(images, tmp_path, fine_tuned):
     """Training continues if early stopping allows more epochs; equal selections share the second phase."""
     settings = {**HEAD_ONLY, "epochs": 5, "patience": 1, "learning_rate": 3e-2}
     settings["fine_tuning"] = replace(SETTINGS.fine_tuning, epochs=2 if fine_tuned else 0)
@@ -173,14 +163,12 @@ def test_monitors_share_a_training_without_changing_its_result(
 
 
 @pytest.mark.parametrize(("pretrained", "kills"), [(False, [2]), (True, [1, 3, 5])], ids=["from scratch", "pretrained"])
-def test_an_interrupted_training_ends_with_the_same_result(
-    images: MemoryImages, fitted: dict[bool, Fitted], tmp_path: Path, pretrained: bool, kills: list[int]
-) -> None:
-    interrupted: list[Row] = []
+def test_an_interrupted_training_ends_with_the_same_result(images, fitted, tmp_path, pretrained, kills):
+    interrupted = []
     for epoch in kills:
-        rows: list[Row] = []
+        rows = []
 
-        def interrupt(row: Row, rows: list[Row] = rows, epoch: int = epoch) -> None:
+        def interrupt(row, rows=rows, epoch=epoch):
             rows.append(row)
             if row["epoch"] == epoch:
                 raise KeyboardInterrupt
@@ -188,22 +176,22 @@ def test_an_interrupted_training_ends_with_the_same_result(
         with pytest.raises(KeyboardInterrupt):
             run(images, tmp_path, pretrained=pretrained, views=2, on_epoch=interrupt)
         interrupted = rows
-    received: list[Row] = []
+    received = []
     resumed = run(images, tmp_path, pretrained=pretrained, views=2, on_epoch=received.append)
     assert_same(resumed, fitted[pretrained])
     pd.testing.assert_frame_equal(pd.DataFrame(received), resumed[1])
     assert received[: len(interrupted)] == interrupted, "an epoch was trained twice"
 
 
-def test_the_same_seed_gives_the_same_model(images: MemoryImages, fitted: dict[bool, Fitted], tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_model(images, fitted, tmp_path):
     keras.utils.set_random_seed(12345)
     assert_same(run(images, tmp_path, views=2), fitted[False])
     kernels = [value(run(images, tmp_path, **HEAD_ONLY, seed=seed)[0], "hidden/kernel") for seed in (0, 1)]
     assert not np.array_equal(*kernels)
 
 
-def test_another_training_has_its_own_checkpoint(images: MemoryImages, tmp_path: Path) -> None:
-    others: list[dict[str, Any]] = [
+def test_another_training_has_its_own_checkpoint(images, tmp_path):
+    others = [
         {"weight_decay": 0.5},
         {"train": {"weight": np.full(48, 2.0)}},
         {"model": build(pretrained=True, seed=7)},
@@ -214,7 +202,7 @@ def test_another_training_has_its_own_checkpoint(images: MemoryImages, tmp_path:
 
 
 @pytest.mark.parametrize("zero", ["count", "weight"])
-def test_images_of_count_or_weight_zero_are_not_learned(images: MemoryImages, tmp_path: Path, zero: str) -> None:
+def test_images_of_count_or_weight_zero_are_not_learned(images, tmp_path, zero):
     wrong, right = np.arange(48) < 10, images.y[:48]
     results = [
         run(images, tmp_path / name, **HEAD_ONLY, loss="cross_entropy", train={"y": y, zero: np.where(wrong, 0, 1)})
@@ -223,20 +211,20 @@ def test_images_of_count_or_weight_zero_are_not_learned(images: MemoryImages, tm
     assert_same(*results)
 
 
-def test_training_stops_after_patience(images: MemoryImages, tmp_path: Path) -> None:
+def test_training_stops_after_patience(images, tmp_path):
     _, history = run(images, tmp_path, **HEAD_ONLY | {"epochs": 40, "learning_rate": 1.0, "patience": 2})
     best = history.sort_values(["val_auc", "epoch"], ascending=False).index[0]
     assert len(history) == best + 3 < 40
 
 
-def test_training_in_bfloat16_leaves_a_float32_model(images: MemoryImages, tmp_path: Path) -> None:
+def test_training_in_bfloat16_leaves_a_float32_model(images, tmp_path):
     model, history = run(images, tmp_path, **HEAD_ONLY, mixed_bfloat16=True)
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
     assert history["val_auc"].notna().all()
 
 
-def test_a_network_computes_in_bfloat16_inside_the_context_only(images: MemoryImages) -> None:
+def test_a_network_computes_in_bfloat16_inside_the_context_only(images):
     model = build(pretrained=False)
     network, image = keras.Sequential([model]), images.read(images.sha256[:2].tolist())[..., np.newaxis]
     before = np.asarray(network(image))
@@ -251,12 +239,12 @@ def test_a_network_computes_in_bfloat16_inside_the_context_only(images: MemoryIm
     np.testing.assert_array_equal(network(image), before)
 
 
-def test_a_diverging_training_is_reported(images: MemoryImages, tmp_path: Path) -> None:
+def test_a_diverging_training_is_reported(images, tmp_path):
     with pytest.raises(UserError, match=r"diverged in epoch \d+ \(training\): the loss is .* Lower the learning rate"):
         run(images, tmp_path, learning_rate=1e30, optimizer="sgd", schedule="constant")
 
 
-def test_predictions_are_read_batch_by_batch(images: MemoryImages, fitted: dict[bool, Fitted]) -> None:
+def test_predictions_are_read_batch_by_batch(images, fitted):
     model, batch_size = fitted[False][0], 5
     chosen = images.sha256[[5, 2, 9, 5, 70, 33, 1]]
     expected = model(images.read(chosen.tolist())[..., np.newaxis].astype(np.float32))
@@ -269,14 +257,14 @@ def test_predictions_are_read_batch_by_batch(images: MemoryImages, fitted: dict[
 
 
 @pytest.mark.parametrize(("exclusive", "pretrained"), [(True, False), (False, True)], ids=["multiclass", "multilabel"])
-def test_several_outputs_are_learned(tmp_path: Path, exclusive: bool, pretrained: bool) -> None:
+def test_several_outputs_are_learned(tmp_path, exclusive, pretrained):
     rng = np.random.default_rng(1)
     y = np.eye(3, dtype=np.float32)[np.arange(96) % 3] if exclusive else rng.integers(0, 2, (96, 3)).astype(np.float32)
     images = MemoryImages(y)
     if not exclusive:
         images.y[rng.random(images.y.shape) < 0.2] = np.nan
         images.y[0] = np.nan
-    settings: dict[str, Any] = {"pretrained": pretrained, "exclusive": exclusive, "epochs": 4 if pretrained else 6}
+    settings = {"pretrained": pretrained, "exclusive": exclusive, "epochs": 4 if pretrained else 6}
     model, history = run(images, tmp_path, views=2, **settings)
     assert history["val_auc"].max() > 0.85
     assert not history.isna().any().any()
@@ -285,7 +273,7 @@ def test_several_outputs_are_learned(tmp_path: Path, exclusive: bool, pretrained
     assert {name: best[name] for name in metrics} == pytest.approx(metrics, abs=0.02)
 
 
-def pretrained(name: str) -> keras.Model:
+def pretrained(name):
     """Build a backbone with batch statistics of noise, so that an update of them can be detected."""
     size = SMALLEST_SIZES[name]
     model = build_model(name=name, size=size, n_outputs=3, dropout=0.1)
@@ -310,19 +298,19 @@ CUTS = {"densenet121": "pool4_pool", "efficientnetv2b0": "block6e_add"}
         for name in BACKBONES
     ],
 )
-def test_a_backbone_is_trained_only_above_its_cut(name: str, cut: str | None, tmp_path: Path) -> None:
+def test_a_backbone_is_trained_only_above_its_cut(name, cut, tmp_path):
     model = pretrained(name)
     images = MemoryImages(np.array([[1, 0, 0], [0, 1, np.nan], [1, 1, 1], [0, 0, 0]]), SMALLEST_SIZES[name])
-    weights: dict[str, dict[str, np.ndarray]] = {}
+    weights = {}
 
-    def remember(row: Row) -> None:
+    def remember(row):
         weights[str(row["phase"])] = {weight.path: weight.numpy().copy() for weight in model.weights}
 
-    def changed(before: str, after: str) -> set[str]:
+    def changed(before, after):
         return {path for path in weights[before] if not np.array_equal(weights[before][path], weights[after][path])}
 
     remember({"phase": "start"})
-    settings: dict[str, Any] = {"epochs": 1, "optimizer": "sgd", "tolerance": 1e9}
+    settings = {"epochs": 1, "optimizer": "sgd", "tolerance": 1e9}
     fine_tuning = FineTuningSettings(cut=cut, epochs=1, learning_rate=1e-2, batch_size=4)
     run(images, tmp_path, model=model, on_epoch=remember, fine_tuning=fine_tuning, **settings)
     head = {"probability/kernel", "probability/bias"}

@@ -1,7 +1,6 @@
 import hashlib
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,15 +10,15 @@ from hypothesis import strategies as st
 
 from cxr_pipeline.training.image_sets import ImageSet, Inputs, batches, epoch_order, image_sets
 
-IMAGES: Any = SimpleNamespace(digest="recipe")
+IMAGES = SimpleNamespace(digest="recipe")
 
 
-def image_set(**changes: Any) -> ImageSet:
+def image_set(**changes):
     arrays = {"sha256": ["a", "b", "c"], "y": [[1], [0], [0]], "weight": [2.0, 1.0, 1.0], "count": [3, 1, 1]}
     return ImageSet(images=IMAGES, **{name: np.array(values) for name, values in (arrays | changes).items()})
 
 
-def test_prevalence_uses_counts_and_weights_and_ignores_unknown_labels() -> None:
+def test_prevalence_uses_counts_and_weights_and_ignores_unknown_labels():
     unweighted = ImageSet.unweighted(images=IMAGES, sha256=np.array(["a", "b", "c"]), y=np.array([[1], [0], [0]]))
     assert unweighted.prevalence == pytest.approx([1 / 3])
     y = [[1, np.nan, np.nan], [np.nan, 0, np.nan], [0, 1, np.nan]]
@@ -31,12 +30,12 @@ def test_prevalence_uses_counts_and_weights_and_ignores_unknown_labels() -> None
     [{"sha256": ["a", "b", "d"]}, {"y": [[0], [1], [0]]}, {"weight": [1.0, 1.0, 1.0]}, {"count": [1, 1, 1]}],
     ids=lambda changes: next(iter(changes)),
 )
-def test_the_digest_depends_on_every_array(changes: dict[str, Any]) -> None:
+def test_the_digest_depends_on_every_array(changes):
     assert image_set().digest == image_set().digest
     assert image_set(**changes).digest != image_set().digest
 
 
-def test_image_sets_are_the_planned_and_the_validation_images() -> None:
+def test_image_sets_are_the_planned_and_the_validation_images():
     sha256s = [hashlib.sha256(bytes([number])).hexdigest() for number in range(5)]
     rows = {"source": "s", "image": list("abcde"), "sha256": sha256s, "patient_id": list("vwxyz")}
     manifest = pd.DataFrame({**rows, "label_mass": [0, 1, np.nan, 1, 0], "label_nodule": [1, 0, 0, 1, 1]})
@@ -56,14 +55,14 @@ counts = st.lists(st.integers(0, 4), min_size=1, max_size=30).map(np.array)
 
 
 @given(count=counts, views=st.integers(0, 5), seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 50))
-def test_each_image_appears_as_often_as_planned(count: np.ndarray, views: int, seed: int, epoch: int) -> None:
+def test_each_image_appears_as_often_as_planned(count, views, seed, epoch):
     order = epoch_order(count, views=views, seed=seed, epoch=epoch)
     np.testing.assert_array_equal(np.bincount(order[:, 0], minlength=len(count)), count)
     assert ((order[:, 1] >= 0) & (order[:, 1] <= views)).all()
 
 
 @given(count=counts, views=st.integers(0, 5), seed=st.integers(0, 1000))
-def test_every_view_appears_equally_often_in_views_plus_one_epochs(count: np.ndarray, views: int, seed: int) -> None:
+def test_every_view_appears_equally_often_in_views_plus_one_epochs(count, views, seed):
     shown = Counter(
         (int(image), int(view))
         for epoch in range(views + 1)
@@ -73,7 +72,7 @@ def test_every_view_appears_equally_often_in_views_plus_one_epochs(count: np.nda
         assert [shown[image, view] for view in range(views + 1)] == [times] * (views + 1)
 
 
-def test_the_order_depends_on_seed_and_epoch() -> None:
+def test_the_order_depends_on_seed_and_epoch():
     count = np.ones(50, int)
     first = epoch_order(count, views=3, seed=1, epoch=0)
     np.testing.assert_array_equal(first, epoch_order(count, views=3, seed=1, epoch=0))
@@ -82,7 +81,7 @@ def test_the_order_depends_on_seed_and_epoch() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 20])
-def test_batches_hold_inputs_labels_and_weights_of_the_same_images(batch_size: int) -> None:
+def test_batches_hold_inputs_labels_and_weights_of_the_same_images(batch_size):
     y, weight = np.arange(21, dtype=np.float32).reshape(7, 3), np.arange(7, dtype=np.float32) * 10
     y[2, 1] = np.nan
     order = np.array([[6, 0], [2, 1], [2, 0], [0, 3], [5, 1], [1, 1], [3, 0]])
@@ -97,7 +96,7 @@ def test_batches_hold_inputs_labels_and_weights_of_the_same_images(batch_size: i
     np.testing.assert_array_equal(weights, weight[order[:, 0]])
 
 
-def test_without_an_order_each_image_is_read_once_and_unchanged() -> None:
+def test_without_an_order_each_image_is_read_once_and_unchanged():
     inputs = Inputs(lambda entries: np.array(entries, np.uint8), shape=(2,), dtype="uint8")
     read = np.concatenate([batch[0].numpy() for batch in batches(inputs, list("312"), batch_size=2)])
     np.testing.assert_array_equal(read, [[3, 0], [1, 0], [2, 0]])

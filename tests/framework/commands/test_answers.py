@@ -1,6 +1,4 @@
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -22,14 +20,14 @@ METRICS = {"auc": 0.875, "auc_low": 0.75, "auc_high": 0.9375, "n_images": 40.0}
 MODEL = {"recipe": {"size": 64, "steps": []}, "decision_rule": {"thresholds": {"ill": 0.25}}}
 
 
-def version(number: int = 1, run_id: str | None = "run 1", **changes: Any) -> VersionRecord:
+def version(number=1, run_id="run 1", **changes):
     values = {"tags": TAGS, "metrics": METRICS, "parameters": {"training.epochs": "3"}, "aliases": (), **changes}
     unknown = dict.fromkeys(("task", "images", "test_digest", "data_digest", "experiment_id"))
     names = {"kind": "version", "model": "cxr-ill", "number": number, "name": f"cxr-ill {number}"}
     return VersionRecord(**names, date=datetime(2031, 5, 4, tzinfo=UTC), run_id=run_id, **unknown, **values)
 
 
-def row(text: str, number: int) -> str:
+def row(text, number):
     """Return the row of a version in a printed table, its cells joined by spaces."""
     lines = [" ".join(line.split()) for line in text.splitlines()]
     (line,) = [line for line in lines if line.startswith(f"{number} ") and "2031-05-04" in line]
@@ -37,27 +35,27 @@ def row(text: str, number: int) -> str:
 
 
 @pytest.fixture
-def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def key_file(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     assert key_fingerprint(tmp_path / "key", make=True)
     return tmp_path / "key"
 
 
 @pytest.fixture(autouse=True)
-def images(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str | None, pd.DataFrame | None]:
+def images(key_file, monkeypatch):
     """The images that each run logged, instead of MLflow's artifacts."""
-    images: dict[str | None, pd.DataFrame | None] = {"run 1": with_patients(USED, MANIFEST, key_file), None: None}
+    images = {"run 1": with_patients(USED, MANIFEST, key_file), None: None}
     monkeypatch.setattr(answers.artifacts, "images_of_run", lambda run_id: images[run_id])
     monkeypatch.setattr(answers, "settings_of", lambda version: MODEL if version.run_id else {})
     return images
 
 
 @pytest.fixture
-def hashed(key_file: Path) -> VersionRecord:
+def hashed(key_file):
     return version(tags={**TAGS, "patient_key": key_fingerprint(key_file, make=False)})
 
 
-def test_the_overview_has_a_row_for_each_version() -> None:
+def test_the_overview_has_a_row_for_each_version():
     rolled_back = {"decision": "promoted", "rolled_back": "today"}
     versions = [
         version(3, tags=rolled_back, metrics={}),
@@ -70,7 +68,7 @@ def test_the_overview_has_a_row_for_each_version() -> None:
     assert row(text, 1) == "2031-05-04"
 
 
-def test_the_details_of_a_version_are_complete() -> None:
+def test_the_details_of_a_version_are_complete():
     tags = {**TAGS, "test_digest": "8" * 64, "decision": "promoted", "decision_reasons": "It is better."}
     today = {"training": {"epochs": 5, "loss": "focal"}}
     assert yaml.safe_load(answers.details_of(version(tags=tags), today)) == {
@@ -87,7 +85,7 @@ def test_the_details_of_a_version_are_complete() -> None:
     }
 
 
-def test_missing_information_is_not_on_record_and_equal_parameters_have_not_changed(images) -> None:
+def test_missing_information_is_not_on_record_and_equal_parameters_have_not_changed(images):
     bare = version(run_id=None, metrics={}, parameters={}, tags={})
     facts = yaml.safe_load(answers.details_of(bare, {}))
     for name in ("run", "images", "patients", "tags", "model", "metrics", "changed parameters"):
@@ -99,7 +97,7 @@ def test_missing_information_is_not_on_record_and_equal_parameters_have_not_chan
     assert "patients: not on record" in facts
 
 
-def test_images_are_written_as_csv(images, tmp_path) -> None:
+def test_images_are_written_as_csv(images, tmp_path):
     message = answers.write_images(version(), tmp_path / "images.csv")
     assert pd.read_csv(tmp_path / "images.csv")["sha256"].tolist() == CONTENTS
     assert "4711" not in (tmp_path / "images.csv").read_text()
@@ -110,7 +108,7 @@ def test_images_are_written_as_csv(images, tmp_path) -> None:
         answers.write_images(version(run_id=None), tmp_path / "images.csv")
 
 
-def test_versions_that_used_an_image_are_listed(images) -> None:
+def test_versions_that_used_an_image_are_listed(images):
     images["run 2"] = USED.iloc[3:]
     versions = [version(3, run_id=None), version(2, run_id="run 2"), version()]
     text = answers.who_used_image(versions, CONTENTS[2])
@@ -123,7 +121,7 @@ def test_versions_that_used_an_image_are_listed(images) -> None:
     assert "0 of 1 versions used" in refused
 
 
-def test_a_patient_is_found_in_the_splits_of_its_images(images, hashed, key_file) -> None:
+def test_a_patient_is_found_in_the_splits_of_its_images(images, hashed, key_file):
     text = answers.who_used_patient([version(2), hashed], ["4711"], key_file)
     assert row(text, 1).endswith("train 2")
     assert row(text, 2).endswith("unknown: its patients are not on record")
@@ -137,7 +135,7 @@ def test_a_patient_is_found_in_the_splits_of_its_images(images, hashed, key_file
     assert row(text, 1).endswith("not used; perhaps among 2 images whose patient is unknown")
 
 
-def test_another_or_a_missing_key_is_detected(hashed, key_file, monkeypatch) -> None:
+def test_another_or_a_missing_key_is_detected(hashed, key_file, monkeypatch):
     monkeypatch.setenv(VARIABLE, "another key, long enough")
     text = answers.who_used_patient([hashed], ["4711"], key_file)
     assert "unknown: hashed with another key (fingerprint" in row(text, 1)

@@ -12,7 +12,7 @@ from cxr_pipeline.framework.commands import lineage as command
 
 
 @pytest.fixture(autouse=True)
-def project_folder(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def project_folder(monkeypatch, request):
     monkeypatch.chdir(request.config.rootpath)
     monkeypatch.delenv(VARIABLE, raising=False)
 
@@ -24,17 +24,17 @@ def project_folder(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReque
         (["effusion", "--patient", "1", "--image", "a" * 64], "Use only one of --patient, --image and --images"),
     ],
 )
-def test_errors_name_the_correct_arguments(arguments, message) -> None:
+def test_errors_name_the_correct_arguments(arguments, message):
     done = CliRunner().invoke(cli, ["lineage", *arguments])
     assert done.exit_code == 1
     assert done.output.startswith(f"Error: {message}")
 
 
-def versions() -> list[SimpleNamespace]:
+def versions():
     return [SimpleNamespace(model="m", number=n, aliases=("champion",) if n == 2 else ()) for n in (3, 2, 1)]
 
 
-def test_a_version_is_selected_by_number_or_alias() -> None:
+def test_a_version_is_selected_by_number_or_alias():
     assert [one.number for one in command.choose(versions(), None)] == [3, 2, 1]
     assert [one.number for one in command.choose(versions(), "@champion")] == [2]
     assert [one.number for one in command.choose(versions(), "3")] == [3]
@@ -42,7 +42,7 @@ def test_a_version_is_selected_by_number_or_alias() -> None:
         command.choose(versions(), "@chmpion")
 
 
-def test_a_patient_of_dicom_images_is_looked_up_by_its_pseudonym_too(tmp_path) -> None:
+def test_a_patient_of_dicom_images_is_looked_up_by_its_pseudonym_too(tmp_path):
     table = {"layout": "dicom_folder", "path": "dicom", "table": "t.csv", "columns": {"image": "i", "labels": "l"}}
     sources = config.Sources.model_validate({"dicom": table, "nih": {"layout": "nih", "path": "nih"}})
     key = tmp_path / "patient.key"

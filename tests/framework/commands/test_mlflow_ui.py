@@ -1,7 +1,6 @@
 import subprocess
 import sys
 from types import SimpleNamespace
-from typing import Any
 
 import click
 import pytest
@@ -23,14 +22,14 @@ SERVE = "-m mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 -
         ("http://stopped", 69, []),
     ],
 )
-def test_a_file_is_served_and_the_page_of_a_running_server_is_opened(monkeypatch, uri, status, opened) -> None:
-    calls: list[Any] = []
+def test_a_file_is_served_and_the_page_of_a_running_server_is_opened(monkeypatch, uri, status, opened):
+    calls = []
 
-    def connect(uri: str, *, artifacts: str) -> None:
+    def connect(uri, *, artifacts):
         if "stopped" in uri:
             raise Unavailable(f"Cannot use MLflow at {uri}")
 
-    def create(env: str | None) -> SimpleNamespace:
+    def create(env):
         assert env == "demo"
         loader = {"globals": {"tracking_uri": uri, "artifacts": "mlartifacts"}}
         return SimpleNamespace(load_context=lambda: SimpleNamespace(config_loader=loader))

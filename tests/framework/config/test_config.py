@@ -1,5 +1,4 @@
 import pickle
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -11,7 +10,7 @@ from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.framework import config
 
 
-def block(name: str, /, **changes: Any) -> Any:
+def block(name, /, **changes):
     """Return a block of parameters as it is shipped, with changes."""
     kind = config.Network if name == "model" else getattr(config, name.title())
     return kind.model_validate(lay_over(parameters_of()[name], changes))
@@ -43,17 +42,17 @@ SWAPPED = {"pixels": {"warn": 0.5, "refuse": 0.2}}
         ("retraining", {"margin": 0.1}, "margin"),
     ],
 )
-def test_an_invalid_value_is_refused(name: str, changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_value_is_refused(name, changes, message):
     with pytest.raises(ValidationError, match=message):
         block(name, **changes)
 
 
-def test_floors_and_limits_can_be_switched_off() -> None:
+def test_floors_and_limits_can_be_switched_off():
     assert block("retraining", floors={"auc": None}).floors.keys() == {"sensitivity", "specificity"}
     assert block("drift", limits={"pixels": {"refuse": None}}).limits.pixels.refuse is None
 
 
-def test_a_source_can_be_switched_off_and_its_layout_determines_its_keys() -> None:
+def test_a_source_can_be_switched_off_and_its_layout_determines_its_keys():
     phantoms = {"layout": "phantoms", "path": "x", "n_patients": 5, "prevalence": {}}
     sources = config.Sources({"images": None, "phantoms": phantoms})
     assert list(sources.root) == ["phantoms"]
@@ -65,7 +64,7 @@ def test_a_source_can_be_switched_off_and_its_layout_determines_its_keys() -> No
         config.Sources({"images": phantoms | {"layout": "class_folders"}})
 
 
-def task(kind: str, classes: dict[str, object], **options: object) -> config.Task:
+def task(kind, classes, **options):
     return config.Task(name="t", title="T", kind=kind, classes=classes, **options)
 
 
@@ -77,7 +76,7 @@ def task(kind: str, classes: dict[str, object], **options: object) -> config.Tas
         ("multilabel", ("well", "ill", "worse"), False, False),
     ],
 )
-def test_the_kind_of_a_task_determines_its_outputs(kind, outputs, exclusive, single_label) -> None:
+def test_the_kind_of_a_task_determines_its_outputs(kind, outputs, exclusive, single_label):
     classes = {"well": ("a",), "ill": ("b",), **({} if kind == "binary" else {"worse": ("c", "d")})}
     made = task(kind, {**classes, "switched off": None})
     assert (made.outputs, made.exclusive, made.single_label) == (outputs, exclusive, single_label)
@@ -99,24 +98,24 @@ def test_the_kind_of_a_task_determines_its_outputs(kind, outputs, exclusive, sin
         ("binary", {"well": [False], "ill": ["Yes"]}, "should be a valid string"),
     ],
 )
-def test_classes_that_do_not_fit_the_kind_are_refused(kind, classes, message) -> None:
+def test_classes_that_do_not_fit_the_kind_are_refused(kind, classes, message):
     with pytest.raises(ValidationError, match=message):
         task(kind, classes)
 
 
-def test_numbers_are_labels() -> None:
+def test_numbers_are_labels():
     made = task("binary", {"well": [0], "ill": [10_000_000, 2.5, "3"]}, left_out=[-1])
     assert (made.classes, made.left_out) == ({"well": ("0",), "ill": ("10000000", "2.5", "3")}, ("-1",))
 
 
-def test_labels_can_be_left_out_and_uncertain_labels_interpreted() -> None:
+def test_labels_can_be_left_out_and_uncertain_labels_interpreted():
     labels = task("multilabel", {"Mass": ("Mass",)}, left_out=("Hernia",), uncertain="positive").labels
     assert labels == LabelMap({"Mass": ("Mass",)}, ("Hernia",), "positive", exclusive=False)
     with pytest.raises(ValidationError, match="uncertain"):
         task("multilabel", {"Mass": ("Mass",)}, uncertain="maybe")
 
 
-def test_labels_of_a_table_are_in_one_column_or_in_one_per_label() -> None:
+def test_labels_of_a_table_are_in_one_column_or_in_one_per_label():
     assert Columns(image="image", one_hot=("Mass",)).labels is None
     for both_or_neither in ({}, {"labels": "finding", "one_hot": ("Mass",)}):
         with pytest.raises(ValueError, match="either labels"):

@@ -9,11 +9,11 @@ from cxr_pipeline.framework.config.experiments import Ablation, check_cells, che
 PARAMETERS = parameters_of()
 
 
-def ablation(**changes) -> Ablation:
+def ablation(**changes):
     return Ablation(**{"baseline": None, "common": {}, "cells": {}, "grid": {}} | changes)
 
 
-def test_the_baseline_comes_first_and_every_cell_overrides_the_common_parameters() -> None:
+def test_the_baseline_comes_first_and_every_cell_overrides_the_common_parameters():
     overrides = ablation(
         baseline="b",
         common={"model": {"dropout": 0.1, "head_units": 8}},
@@ -26,7 +26,7 @@ def test_the_baseline_comes_first_and_every_cell_overrides_the_common_parameters
     assert list(overrides) == ["b", "a"]
 
 
-def test_cells_and_a_grid_can_be_combined_and_switched_off() -> None:
+def test_cells_and_a_grid_can_be_combined_and_switched_off():
     grid = {"dropout": {"low": {"model": {"dropout": 0.1}}, "high": {"model": {"dropout": 0.6}}, "none": None}}
     assert list(ablation(cells={"a": {}}, grid=grid).overrides()) == ["a", "low", "high"]
     assert list(ablation(cells=None, grid=grid).overrides()) == ["low", "high"]
@@ -40,20 +40,20 @@ def test_cells_and_a_grid_can_be_combined_and_switched_off() -> None:
 
 
 @pytest.mark.parametrize("name", ["../up", "", " a", "a/b", "<b>", "x" * 61])
-def test_an_invalid_name_is_refused(name: str) -> None:
+def test_an_invalid_name_is_refused(name):
     for cells in ({"cells": {name: {}}}, {"grid": {name: {"a": {}}}}):
         with pytest.raises(ValidationError):
             ablation(**cells)
 
 
-def test_an_ablation_needs_cells_and_its_baseline_must_be_one() -> None:
+def test_an_ablation_needs_cells_and_its_baseline_must_be_one():
     with pytest.raises(UserError, match=r"^t\.ablation has no cells\. Add some to t\.ablation\.cells"):
         check_cells("t", PARAMETERS, ablation(cells=None, grid=None))
     with pytest.raises(UserError, match=r"t\.ablation\.baseline: expected one of the cells a, found 'b'"):
         check_cells("t", PARAMETERS, ablation(cells={"a": {}}, baseline="b"))
 
 
-def test_the_parameters_of_each_cell_are_validated() -> None:
+def test_the_parameters_of_each_cell_are_validated():
     common = {"thresholds": {"policy": {"rule": "argmax"}}}
     blocks_of = check_cells(
         "t", PARAMETERS, ablation(cells={"a": {}, "b": {"model": {"name": "vgg16"}}}, common=common)
@@ -79,6 +79,6 @@ def test_the_parameters_of_each_cell_are_validated() -> None:
         ({"training": {"fine_tuning": None}}, r"here: training\.fine_tuning: Input should be .*, found None"),
     ],
 )
-def test_invalid_overrides_are_reported(overrides: dict, message: str) -> None:
+def test_invalid_overrides_are_reported(overrides, message):
     with pytest.raises(UserError, match=message):
         check_overrides("here", PARAMETERS, overrides)

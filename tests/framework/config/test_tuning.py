@@ -1,20 +1,16 @@
-from typing import Any
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cxr_pipeline.framework.config import Tuning
 from cxr_pipeline.framework.invalid_parameters import PYDANTIC_ERROR
 
 
-def tuning(space: Any, **changed: Any) -> Tuning:
+def tuning(space, **changed):
     values = {"n_trials": 3, "storage": None, "seed": 1, "pruner": {"name": "median"}, "space": space, **changed}
     return Tuning(**values)
 
 
-def test_a_nested_space_gets_dotted_names_and_values_of_the_type_of_their_field() -> None:
+def test_a_nested_space_gets_dotted_names_and_values_of_the_type_of_their_field():
     space = {
         "model": {"dropout": {"low": 0, "high": 0.6}, "head_units": {"low": 0, "high": 256, "step": 64}},
         "training": {
@@ -68,7 +64,7 @@ def test_a_nested_space_gets_dotted_names_and_values_of_the_type_of_their_field(
         ({"training": {"loss": None}}, "expected at least one parameter to search over, found none"),
     ],
 )  # fmt: skip
-def test_an_invalid_space_is_reported(space: Any, message: str) -> None:
+def test_an_invalid_space_is_reported(space, message):
     with pytest.raises(ValidationError) as caught:
         tuning(space)
     ((place, text, *_),) = PYDANTIC_ERROR.findall(str(caught.value))
@@ -76,20 +72,7 @@ def test_an_invalid_space_is_reported(space: Any, message: str) -> None:
     assert message in text
 
 
-@given(low=st.floats(-2, 2), high=st.floats(-2, 2))
-def test_only_ranges_of_valid_values_are_accepted(low: float, high: float) -> None:
-    good = 0 <= low < high < 1
-    try:
-        axis = tuning({"model": {"dropout": {"low": low, "high": high}}}).space["model.dropout"]
-    except ValidationError:
-        assert not good
-    else:
-        assert good
-        assert axis == {"low": low, "high": high}
-
-
-def test_the_url_of_the_database_is_hidden() -> None:
+def test_the_url_of_the_database_is_hidden():
     made = tuning({"model": {"dropout": {"low": 0, "high": 0.5}}}, storage="postgresql://me:secret@host/studies")
     assert "secret" not in f"{made!r}{made.model_dump(mode='json')}"
-    assert made.storage is not None
     assert made.storage.get_secret_value() == "postgresql://me:secret@host/studies"

@@ -1,7 +1,5 @@
 """Files of different runs are never combined, even after partial or killed runs."""
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,10 +31,10 @@ STAGES = {
 PARAMETERS = ("sources", "morphology", "splitting", "training", "thresholds")
 
 
-def stage(name: str, inputs: list[str]) -> Node:
+def stage(name, inputs):
     """Make a node whose output contains all its inputs."""
 
-    def function(*values: Any) -> dict[str, Any]:
+    def function(*values):
         return dict(zip(inputs, values, strict=True))
 
     return Node(function, inputs=inputs, outputs=name, name=name)
@@ -48,10 +46,10 @@ TASK = Pipeline([stage(name, inputs) for name, inputs in STAGES.items()], namesp
 class Project:
     """A folder in which parts of the pipeline run with different parameters."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.folder = folder
 
-    def run(self, parameters: dict[str, int], *, first: str = "manifest", last: str = "version") -> None:
+    def run(self, parameters, *, first="manifest", last="version"):
         names = list(STAGES)
         part = names[names.index(first) : names.index(last) + 1]
         files = {f"chest.{name}": FileDataset(filepath=str(self.folder / f"{name}.json")) for name in STAGES}
@@ -66,7 +64,7 @@ class Project:
         manager.hook.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=catalog)
         SequentialRunner().run(pipeline, catalog, manager)
 
-    def content(self, name: str) -> Any:
+    def content(self, name):
         return FileDataset(filepath=str(self.folder / f"{name}.json")).load()
 
 
@@ -75,19 +73,19 @@ class Loader(dict[str, Any]):
 
     runtime_params = None
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         super().__init__(globals={"data": str(folder)})
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path):
     return Project(tmp_path)
 
 
 DEFAULTS = dict.fromkeys(PARAMETERS, 0)
 
 
-def versions(content: Any, name: str) -> Iterator[Any]:
+def versions(content, name):
     """Yield every version of a dataset in the inputs of another."""
     if isinstance(content, dict):
         for key, value in content.items():
@@ -96,44 +94,24 @@ def versions(content: Any, name: str) -> Iterator[Any]:
             yield from versions(value, name)
 
 
-def test_a_model_is_not_registered_with_another_preparation(project: Project) -> None:
-    project.run(DEFAULTS)
-    project.run(DEFAULTS | {"morphology": 1}, last="enhanced_images")
-    message = (
-        r"chest\.model was made from another version of chest\.enhanced_images \(\w{8}\) than the current one "
-        r"\(\w{8}\)\."
-        r".*Run the whole pipeline: kedro run --env demo --pipeline=chest"
-    )
-    with pytest.raises(UserError, match=message):
-        project.run(DEFAULTS, first="decision_rule")
-
-
-def test_outputs_made_again_with_equal_content_still_match(project: Project) -> None:
+def test_outputs_made_again_with_equal_content_still_match(project):
     project.run(DEFAULTS)
     project.run(DEFAULTS, last="splits")
     project.run(DEFAULTS | {"thresholds": 1}, first="decision_rule")
     assert project.content("version")["decision_rule"]["params:thresholds"] == 1
 
 
-def test_a_file_replaced_by_hand_is_detected(project: Project) -> None:
+def test_a_file_replaced_by_hand_is_detected(project):
     project.run(DEFAULTS)
     (project.folder / "decision_rule.json").write_text("{}")
     with pytest.raises(UserError, match=r"chest\.decision_rule has changed since a run recorded"):
         project.run(DEFAULTS, first="metrics")
 
 
-def test_a_damaged_record_does_not_stop_a_run(project: Project) -> None:
+def test_a_damaged_record_does_not_stop_a_run(project):
     project.run(DEFAULTS)
     (project.folder / "02_intermediate" / "chest" / "origins.json").write_text("{")
     project.run(DEFAULTS, first="version")
-
-
-def test_a_record_with_values_of_another_type_does_not_match(project: Project) -> None:
-    project.run(DEFAULTS)
-    record = project.folder / "02_intermediate" / "chest" / "origins.json"
-    record.write_text(re.sub(r'"digest": "\w+"', '"digest": 5', record.read_text()))
-    with pytest.raises(UserError, match=r"has changed since a run recorded its origin \(5, now"):
-        project.run(DEFAULTS, first="version")
 
 
 runs = st.fixed_dictionaries(
@@ -148,7 +126,7 @@ runs = st.fixed_dictionaries(
 
 @settings(max_examples=40)
 @given(st.lists(runs, max_size=5))
-def test_a_registered_version_comes_from_consistent_files(sequence: list[dict[str, Any]]) -> None:
+def test_a_registered_version_comes_from_consistent_files(sequence):
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         project = Project(Path(folder))
         project.run(DEFAULTS)
@@ -157,7 +135,7 @@ def test_a_registered_version_comes_from_consistent_files(sequence: list[dict[st
             names = list(STAGES)
             first, last = sorted(run["part"], key=names.index)
 
-            def killed(self: Any, name: str, *arguments: Any, at: str | None = run["killed_at"]) -> None:
+            def killed(self, name, *arguments, at=run["killed_at"]):
                 if name == f"chest.{at}":
                     raise Terminated
                 add(self, name, *arguments)
@@ -174,10 +152,10 @@ def test_a_registered_version_comes_from_consistent_files(sequence: list[dict[st
                     assert all(content == first_content for content in others)
 
 
-def test_a_file_is_read_once_in_a_run_and_again_after_a_change(project: Project, monkeypatch) -> None:
-    read: list[str] = []
+def test_a_file_is_read_once_in_a_run_and_again_after_a_change(project, monkeypatch):
+    read = []
 
-    def digest(path: Path) -> str:
+    def digest(path):
         read.append(path.stem)
         return origins.content_digest(path)
 
@@ -188,7 +166,7 @@ def test_a_file_is_read_once_in_a_run_and_again_after_a_change(project: Project,
     assert sorted(read[len(STAGES) :]) == sorted(["enhanced_images", "model", "decision_rule", "metrics", "version"])
 
 
-def test_reported_parameters_must_be_those_of_the_training() -> None:
+def test_reported_parameters_must_be_those_of_the_training():
     made_from = {"params:chest.training": json_digest({"epochs": 3}), "chest.manifest": "0"}
     check = Consistency()._check_parameters
     check(made_from, "chest", {"training": {"epochs": 3}, "tuning": {}})

@@ -1,8 +1,6 @@
 """The lock of a run, and its MLflow run in a file."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +22,7 @@ SPACE = {"model": {"dropout": {"low": 0, "high": 0.5}}}
 TUNING = config.Tuning(storage=PASSWORD, n_trials=3, seed=1, pruner={"name": "none"}, space=SPACE)
 
 
-def hook_in(folder: Path, cell: dict[str, Any] | None = None) -> hooks.Lifecycle:
+def hook_in(folder, cell=None):
     """Return the hook of a project with its data in a folder."""
 
     class Loader(dict[str, Any]):
@@ -39,7 +37,7 @@ def hook_in(folder: Path, cell: dict[str, Any] | None = None) -> hooks.Lifecycle
 
 
 @pytest.fixture
-def client(tmp_path: Path, empty_database: Path) -> Iterator[mlflow.MlflowClient]:
+def client(tmp_path, empty_database):
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     yield mlflow.MlflowClient()
@@ -51,12 +49,10 @@ PHANTOMS = {"layout": "phantoms", "path": "x", "n_patients": 3, "prevalence": {"
 
 
 @pytest.fixture
-def run(tmp_path: Path, client: mlflow.MlflowClient) -> Callable[..., Any]:
+def run(tmp_path, client):
     """Run a node of the task ``t`` and return its MLflow run."""
 
-    def run(
-        node: Callable[..., Any], *, runner: Any = SequentialRunner, namespace="t", cell=None, source=FOLDERS
-    ) -> Any:
+    def run(node, *, runner=SequentialRunner, namespace="t", cell=None, source=FOLDERS):
         catalog = DataCatalog(
             {
                 "params:t.sources": MemoryDataset(config.Sources({"images": source})),
@@ -88,12 +84,12 @@ def run(tmp_path: Path, client: mlflow.MlflowClient) -> Callable[..., Any]:
     return run
 
 
-def succeed(*inputs: object) -> tuple[object, ...]:
+def succeed(*inputs):
     return {"auc": 0.5}, {"roc": b"PNG"}, {}
 
 
 @pytest.mark.parametrize("runner", [SequentialRunner, ThreadRunner])
-def test_a_run_is_logged_with_parameters_tags_and_artifacts(run, client, tmp_path, runner) -> None:
+def test_a_run_is_logged_with_parameters_tags_and_artifacts(run, client, tmp_path, runner):
     logged = run(succeed, runner=runner)
     assert client.get_experiment(logged.info.experiment_id).name == "cxr-t"
     assert (logged.info.run_name, logged.info.status) == ("t_tuning", "FINISHED")
@@ -109,7 +105,7 @@ def test_a_run_is_logged_with_parameters_tags_and_artifacts(run, client, tmp_pat
     assert (tmp_path / "artifacts" / logged.info.run_id / "artifacts" / "figures" / "roc.png").read_bytes() == b"PNG"
 
 
-def test_a_cell_is_nested_below_its_parent_run(run, client) -> None:
+def test_a_cell_is_nested_below_its_parent_run(run, client):
     logged = run(succeed, source=PHANTOMS, cell={"name": "baseline" * 40, "parent_run": "p" * 32})
     assert client.get_experiment(logged.info.experiment_id).name == "cxr-t-demo"
     assert logged.data.tags["images"] == "phantom"
@@ -118,8 +114,8 @@ def test_a_cell_is_nested_below_its_parent_run(run, client) -> None:
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_a_stopped_run_is_marked_as_failed_or_killed(run, error, status) -> None:
-    def stop(*inputs: object) -> None:
+def test_a_stopped_run_is_marked_as_failed_or_killed(run, error, status):
+    def stop(*inputs):
         raise error
 
     logged = run(stop)
@@ -127,20 +123,20 @@ def test_a_stopped_run_is_marked_as_failed_or_killed(run, error, status) -> None
     assert mlflow.active_run() is None
 
 
-def test_a_pipeline_without_a_task_has_no_run(run) -> None:
+def test_a_pipeline_without_a_task_has_no_run(run):
     assert run(succeed, namespace=None) is None
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def started(monkeypatch):
     """The arguments of the runs that were started, with a stub of MLflow."""
-    runs: list[dict[str, Any]] = []
+    runs = []
     monkeypatch.setattr(tracking, "start_run", lambda *args, **run: runs.append(run) or "current")
     monkeypatch.setattr(tracking, "end_active_run", lambda status: None)
     return runs
 
 
-def start(hook: hooks.Lifecycle) -> DataCatalog:
+def start(hook):
     node = Node(lambda run: 0, CURRENT_RUN, "output", name="use")
     pipeline = Pipeline([node], namespace="t", inputs={CURRENT_RUN})
     run_params = {"pipeline_names": ["t_tuning"], "env": "demo", "runtime_params": None, "project_path": "here"}
@@ -149,7 +145,7 @@ def start(hook: hooks.Lifecycle) -> DataCatalog:
     return catalog
 
 
-def is_free(folder: Path, task: str = "t") -> bool:
+def is_free(folder, task="t"):
     lock = RunLock(folder / "02_intermediate" / task / "run.lock", task)
     try:
         lock.acquire("test")
@@ -163,7 +159,7 @@ END = {"finished": lambda hook: hook.after_pipeline_run(), "failed": lambda hook
 
 
 @pytest.mark.parametrize("end", END)
-def test_a_run_holds_the_lock_of_its_task_until_it_ends(started, tmp_path, end) -> None:
+def test_a_run_holds_the_lock_of_its_task_until_it_ends(started, tmp_path, end):
     hook, other, cell = hook_in(tmp_path), hook_in(tmp_path), hook_in(tmp_path, {"folder": str(tmp_path / "cell")})
     # Kedro calls no hook after one that failed before the first node.
     start(hook)
@@ -180,7 +176,7 @@ def test_a_run_holds_the_lock_of_its_task_until_it_ends(started, tmp_path, end) 
     assert is_free(tmp_path)
 
 
-def test_a_data_folder_keeps_its_id_and_a_copy_has_another(started, tmp_path) -> None:
+def test_a_data_folder_keeps_its_id_and_a_copy_has_another(started, tmp_path):
     for name in ("data", "data", "copy"):
         hook = hook_in(tmp_path / name)
         start(hook)
@@ -191,7 +187,7 @@ def test_a_data_folder_keeps_its_id_and_a_copy_has_another(started, tmp_path) ->
     assert first == second != copied
 
 
-def test_a_node_that_starts_other_runs_gets_a_description_of_its_own(started, tmp_path) -> None:
+def test_a_node_that_starts_other_runs_gets_a_description_of_its_own(started, tmp_path):
     hook = hook_in(tmp_path)
     run = start(hook).load(CURRENT_RUN)
     assert (run.task, run.env, run.run_id, run.tracking_uri) == ("t", "demo", "current", "sqlite://")

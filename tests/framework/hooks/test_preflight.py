@@ -1,5 +1,4 @@
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,16 +15,16 @@ from cxr_pipeline.framework import config, hooks
 class Loader(dict[str, object]):
     # Those of a cell are not checked for unknown keys.
     @property
-    def runtime_params(self) -> dict[str, object]:
+    def runtime_params(self):
         return {"cell": {"name": "a"}}
 
 
-def use(*parameters: object) -> None:
+def use(*parameters):
     """Stand in for a node with parameters."""
 
 
 @pytest.fixture
-def parameters(tmp_path: Path) -> dict[str, object]:
+def parameters(tmp_path):
     for name in ("well", "ill"):
         (tmp_path / "images" / name).mkdir(parents=True)
         (tmp_path / "images" / name / "1.png").write_bytes(b"image")
@@ -38,16 +37,16 @@ def parameters(tmp_path: Path) -> dict[str, object]:
 
 
 @pytest.fixture
-def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def connected(monkeypatch):
     """The MLflow URIs that were connected to."""
-    uris: list[str] = []
+    uris = []
     monkeypatch.setattr("cxr_pipeline.tracking.connect", lambda uri, artifacts: uris.append(uri))
     return uris
 
 
 @pytest.fixture
-def preflight(connected: list[str]):
-    def check(parameters: dict[str, object], namespace: str | None = None, **task: object) -> None:
+def preflight(connected):
+    def check(parameters, namespace=None, **task):
         catalog = DataCatalog({name: MemoryDataset(value) for name, value in parameters.items()})
         pipeline = Pipeline([Node(use, inputs=list(parameters), outputs=None, name="use")])
         if namespace:
@@ -63,7 +62,7 @@ def preflight(connected: list[str]):
     return check
 
 
-def test_valid_parameters_pass_and_mlflow_is_connected(parameters, preflight, connected) -> None:
+def test_valid_parameters_pass_and_mlflow_is_connected(parameters, preflight, connected):
     preflight(parameters)
     assert connected == ["http://host"]
 
@@ -75,12 +74,12 @@ def test_valid_parameters_pass_and_mlflow_is_connected(parameters, preflight, co
         ({"layout": "pixel_table", "path": "lost.csv"}, r"t\.sources\.a\.path: no file at .*lost\.csv"),
     ],
 )
-def test_missing_files_stop_the_run(parameters, preflight, source, message) -> None:
+def test_missing_files_stop_the_run(parameters, preflight, source, message):
     with pytest.raises(UserError, match=message):
         preflight(parameters | {"params:t.sources": config.Sources({"a": source})})
 
 
-def test_a_network_that_cannot_be_trained_stops_the_run(parameters, preflight) -> None:
+def test_a_network_that_cannot_be_trained_stops_the_run(parameters, preflight):
     lost = {"name": "densenet121", "weights": "lost.weights.h5", "head_units": 8, "dropout": 0, "pooling": "average"}
     with pytest.raises(UserError, match=r"found no file at .*lost\.weights\.h5"):
         preflight(parameters | {"params:t.model": config.Network(**lost)}, model=lost)
@@ -88,7 +87,7 @@ def test_a_network_that_cannot_be_trained_stops_the_run(parameters, preflight) -
     preflight(parameters, model=lost)
 
 
-def test_scoring_and_drift_need_a_folder_and_no_source(parameters, preflight, connected, tmp_path) -> None:
+def test_scoring_and_drift_need_a_folder_and_no_source(parameters, preflight, connected, tmp_path):
     parameters["params:t.sources"] = config.Sources({"a": {"layout": "class_folders", "path": "lost"}})
     drift = config.Drift.model_validate(parameters_of()["drift"])
     for folder in (tmp_path, tmp_path / "nowhere", None):
@@ -114,7 +113,7 @@ ARGMAX = {"rule": "argmax"}
         (None, None),
     ],
 )
-def test_an_invalid_cell_stops_its_ablation(parameters, preflight, overrides, message) -> None:
+def test_an_invalid_cell_stops_its_ablation(parameters, preflight, overrides, message):
     cells = {"a": {}, "b": overrides}
     parameters["params:t.ablation"] = config.Ablation(baseline=None, common={}, cells=cells, grid=None)
     with pytest.raises(UserError, match=rf"^t\.ablation, cell 'b': .*{message}") if message else nullcontext():
@@ -131,7 +130,7 @@ def test_an_invalid_cell_stops_its_ablation(parameters, preflight, overrides, me
         ({"dropout": {"low": 0, "high": 0.5}}, {"augmentation": {"view": 3}}, r"^t: augmentation\.view: Extra inputs"),
     ],
 )
-def test_an_invalid_trial_stops_its_search(parameters, preflight, space, task, message) -> None:
+def test_an_invalid_trial_stops_its_search(parameters, preflight, space, task, message):
     parameters["params:t.tuning"] = config.Tuning(
         n_trials=1, storage=None, seed=1, pruner={"name": "none"}, space={"model": space}
     )
@@ -142,7 +141,7 @@ def test_an_invalid_trial_stops_its_search(parameters, preflight, space, task, m
 @pytest.mark.parametrize(
     ("key", "message"), [("patient.key", None), ("nowhere/patient.key", "cannot be stored in .*nowhere")]
 )
-def test_the_patient_key_needs_a_writable_place(parameters, preflight, tmp_path, monkeypatch, key, message) -> None:
+def test_the_patient_key_needs_a_writable_place(parameters, preflight, tmp_path, monkeypatch, key, message):
     monkeypatch.delenv(VARIABLE, raising=False)
     folders = parameters["params:folders"].model_copy(update={"patient_key": tmp_path / key})
     parameters["params:folders"] = folders
@@ -153,7 +152,7 @@ def test_the_patient_key_needs_a_writable_place(parameters, preflight, tmp_path,
     assert folders.patient_key.exists() is (message is None)
 
 
-def test_a_run_of_two_tasks_names_the_runs_to_start_instead() -> None:
+def test_a_run_of_two_tasks_names_the_runs_to_start_instead():
     node = Node(use, inputs=None, outputs="used", name="use")
     pipeline = Pipeline([node], namespace="a") + Pipeline([node], namespace="b")
     hook = hooks.Preflight()

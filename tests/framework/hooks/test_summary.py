@@ -35,7 +35,7 @@ def printed(tmp_path, capsys, monkeypatch):
     """Return the output at the end of a run of the task ``t`` with some datasets, in a narrow terminal."""
     monkeypatch.setenv("COLUMNS", "80")
 
-    def printed(*outputs: str, **datasets: object) -> str:
+    def printed(*outputs, **datasets):
         datasets = {"metrics": METRICS, "model_version": {"name": "cxr-t", "version": 3}, "warnings": [], **datasets}
         catalog = DataCatalog({f"t.{name}": MemoryDataset(content) for name, content in datasets.items()})
         catalog["t.report"] = FileDataset(filepath=tmp_path / DEEP / "report.html")
@@ -82,25 +82,15 @@ def printed(tmp_path, capsys, monkeypatch):
         ({"promotion": {"model": "cxr-t"}}, ["cxr-t 3"], ["champion"]),
     ],
 )
-def test_a_run_that_registers_a_version_ends_with_a_summary(printed, datasets, words, absent) -> None:
+def test_a_run_that_registers_a_version_ends_with_a_summary(printed, datasets, words, absent):
     text = " ".join(printed("report", *({"promotion"} & datasets.keys()), **datasets).split())
     assert [word for word in words if word not in text] == []
     assert [word for word in absent if word in text] == []
 
 
-def test_other_runs_end_with_what_they_wrote(printed, tmp_path) -> None:
+def test_other_runs_end_with_what_they_wrote(printed, tmp_path):
     assert printed("metrics") == ""
     assert printed("predictions", "scoring_record", scoring_record=RECORD | {"flagged": {}}).splitlines() == [
         "1,203 images: 1,200 scored (ill 1,200), 3 refused (empty 1, unreadable 2)",
         f"predictions: {tmp_path}/predictions.json",
     ]
-
-
-def test_completed_nodes_are_counted(caplog) -> None:
-    nodes = [Node(lambda: 1, inputs=None, outputs=name, name=name) for name in ("a", "b")]
-    hook = hooks.Summary()
-    hook.before_pipeline_run(Pipeline(nodes))
-    with caplog.at_level("INFO"):
-        for node in nodes:
-            hook.after_node_run(node)
-    assert caplog.messages == ["Completed a (1 of 2)", "Completed b (2 of 2)"]

@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.processes import cell
 
 
-def test_a_machine_without_the_working_directory_is_an_error(current_run: TaskRun) -> None:
+def test_a_machine_without_the_working_directory_is_an_error(current_run):
     with pytest.raises(UserError, match=r"/gone, cannot be entered on this machine .* same folders"):
         cell.execute(replace(current_run, cwd="/gone"))

@@ -1,13 +1,11 @@
 import math
 import multiprocessing
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -30,7 +28,7 @@ AUC = EpochSelector("val_auc", tolerance=0.0, patience=None)
 Training = Callable[[TaskRun], object]
 
 
-def plan(folder: Path, **changes: Any) -> StudyPlan:
+def plan(folder, **changes):
     values = {
         "name": "effusion-1", "storage": f"sqlite:///{folder}/studies.db", "direction": "maximize", "space": SPACE,
         "n_trials": 3, "pruner": {"name": "none"}, "seed": 3, "heartbeat": 1, **changes,
@@ -39,11 +37,11 @@ def plan(folder: Path, **changes: Any) -> StudyPlan:
 
 
 @pytest.fixture
-def run(tmp_path: Path, current_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> Callable[..., optuna.Study]:
+def run(tmp_path, current_run, monkeypatch):
     """Run a trial with the given training; return the study."""
     monkeypatch.setattr(tracking, "last_run_id", lambda: "run 1")
 
-    def run(training: Training, selector: EpochSelector = AUC, **changes: Any) -> optuna.Study:
+    def run(training, selector=AUC, **changes):
         monkeypatch.setattr(cell, "execute", training)
         trial.run_trial(payload(tmp_path, current_run, plan(tmp_path, **changes), selector))
         return search.open_study(plan(tmp_path))
@@ -51,15 +49,15 @@ def run(tmp_path: Path, current_run: TaskRun, monkeypatch: pytest.MonkeyPatch) -
     return run
 
 
-def payload(folder: Path, run: TaskRun, study_plan: StudyPlan, selector: EpochSelector = AUC) -> dict[str, Any]:
+def payload(folder, run, study_plan, selector=AUC):
     study = {"folder": str(folder / "trials"), "selector": asdict(selector)}
     return {"plan": asdict(study_plan), "run": asdict(run), **study}
 
 
-def training_with(values: Iterable[float], monitor: str = "val_auc") -> Training:
+def training_with(values, monitor="val_auc"):
     """Make a training with one epoch per metric value that writes a file to its folder."""
 
-    def train(run: TaskRun) -> None:
+    def train(run):
         folder = Path(run.runtime_params["cell"]["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.keras").touch()
@@ -69,10 +67,10 @@ def training_with(values: Iterable[float], monitor: str = "val_auc") -> Training
     return train
 
 
-def test_a_trial_is_a_child_run_with_its_parameters(run: Any, current_run: TaskRun, tmp_path: Path) -> None:
-    runs: list[TaskRun] = []
+def test_a_trial_is_a_child_run_with_its_parameters(run, current_run, tmp_path):
+    runs = []
 
-    def train(child: TaskRun) -> None:
+    def train(child):
         runs.append(child)
         training_with([0.5])(child)
 
@@ -101,19 +99,19 @@ def test_a_trial_is_a_child_run_with_its_parameters(run: Any, current_run: TaskR
         (AUC, [math.nan, 0.6], 0.6),
     ],
 )
-def test_the_value_of_a_trial_is_that_of_the_selected_epoch(run, selector, values, value) -> None:
+def test_the_value_of_a_trial_is_that_of_the_selected_epoch(run, selector, values, value):
     study = run(training_with(values, selector.monitor), selector)
     assert study.trials[0].value == value
     reported = {epoch: value for epoch, value in enumerate(values, start=1) if not math.isnan(value)}
     assert study.trials[0].intermediate_values == reported
 
 
-def test_a_pruned_trial_stops_training(run: Any, tmp_path: Path) -> None:
+def test_a_pruned_trial_stops_training(run, tmp_path):
     pruner = {"name": "median", "n_startup_trials": 1, "n_warmup_steps": 2}
     run(training_with([0.8, 0.9, 0.9]), pruner=pruner)
-    epochs: list[float] = []
+    epochs = []
 
-    def worse() -> Iterable[float]:
+    def worse():
         for value in (0.4, 0.5, 0.6):
             epochs.append(value)
             yield value
@@ -132,8 +130,8 @@ def test_a_pruned_trial_stops_training(run: Any, tmp_path: Path) -> None:
         (None, "val_auc is not defined in any epoch on these validation images."),
     ],
 )
-def test_a_failed_trial_records_its_reason_and_the_next_one_runs(run, tmp_path, error, reason) -> None:
-    def train(child: TaskRun) -> None:
+def test_a_failed_trial_records_its_reason_and_the_next_one_runs(run, tmp_path, error, reason):
+    def train(child):
         training_with([math.nan])(child)
         if error is not None:
             raise error
@@ -146,15 +144,15 @@ def test_a_failed_trial_records_its_reason_and_the_next_one_runs(run, tmp_path, 
     assert not list((tmp_path / "trials").iterdir())
 
 
-def test_a_complete_study_starts_no_trial(run: Any) -> None:
+def test_a_complete_study_starts_no_trial(run):
     run(training_with([0.5]), n_trials=1)
     assert len(run(lambda child: pytest.fail("a trial was started"), n_trials=1).trials) == 1
 
 
-def die(folder: Path, run: TaskRun) -> None:
+def die(folder, run):
     """Run a trial that is terminated in its second epoch."""
 
-    def train(child: TaskRun) -> None:
+    def train(child):
         training_with([0.5, 0.6])(child)
         raise Terminated
 
@@ -162,7 +160,7 @@ def die(folder: Path, run: TaskRun) -> None:
     trial.run_trial(payload(folder, run, plan(folder)))
 
 
-def test_a_terminated_trial_is_retried_with_its_parameters_and_its_folder(run, current_run, tmp_path) -> None:
+def test_a_terminated_trial_is_retried_with_its_parameters_and_its_folder(run, current_run, tmp_path):
     process = multiprocessing.get_context("spawn").Process(target=die, args=(tmp_path, current_run))
     process.start()
     process.join(60)
@@ -171,15 +169,15 @@ def test_a_terminated_trial_is_retried_with_its_parameters_and_its_folder(run, c
     assert (dead.state, dead.intermediate_values) == (TrialState.RUNNING, {1: 0.5, 2: 0.6})
     with closing(sqlite3.connect(tmp_path / "studies.db")) as database, database:
         database.execute("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
-    folders: list[str] = []
+    folders = []
 
-    def train(child: TaskRun) -> None:
+    def train(child):
         folder = Path(child.runtime_params["cell"]["folder"])
         folders.append(folder.name)
         assert (folder / "model.keras").exists() == (len(folders) == 1)
         training_with([0.7])(child)
 
-    def run_trials(n: int) -> Iterable[str | None]:
+    def run_trials(n):
         for _ in range(n):
             run(train)
             yield None

@@ -29,16 +29,6 @@ def shown(figure):
     return [(int(axes.images[0].get_array()[0, 0]), axes.get_xlabel()) for axes in figure.axes if axes.images]
 
 
-def test_images_have_their_captions_which_are_wrapped(drawn):
-    names = [f"class {number}" for number in range(7)]
-    pictures.class_samples(greys(7, 20), names)
-    pictures.mistakes(greys(2, 60), ["one", "a caption that is longer than the image above it is wide"])
-    assert shown(drawn[0]) == list(zip(range(0, 140, 20), names, strict=True))
-    assert len(drawn[0].axes) == 7
-    assert shown(drawn[1])[0] == (0, "one")
-    assert shown(drawn[1])[1][1].count("\n") == 2
-
-
 def test_images_keep_their_greys():
     picture = Image.open(BytesIO(pictures.mistakes(np.full((1, 8, 8), 40, dtype=np.uint8), ["dark"])))
     assert (np.asarray(picture)[..., :3] == 40).all(axis=-1).sum() > 20_000

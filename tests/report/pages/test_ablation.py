@@ -130,15 +130,6 @@ def test_a_table_from_a_csv_file_gives_the_same_page(table, page, tmp_path):
     assert "PHANTOM IMAGES" in page(table, phantom=True).text[""]
 
 
-def test_parameters_are_shown_as_they_are_configured_and_zero_has_no_minus_sign(table, page):
-    tiny = page(table_of(BASELINE, row("b", difference=-0.0001, p_holm=0.9)))
-    assert ["b", "0.812 (0.761 to 0.860)", "0.000 (-0.020 to 0.030)", "0.300", "0.900", ""] in tiny.rows
-    rows = page(table.assign(augmentation=[None, True, 224.0, None, None])).rows
-    assert ["plain loss", "cross_entropy", "true"] in rows
-    assert ["without augmentation", "", "224"] in rows
-    assert "None." in page(table.drop(columns=["training.loss", "augmentation"])).text["results"]
-
-
 def test_undefined_metrics_and_too_few_patients_are_named(page):
     rows = page(table_of(row("a", is_baseline=True, auc_low=None, auc_high=None), row("b") | NO_AUC)).rows
     assert ["a (baseline)", "0.812 (too few patients)", "", "", "", ""] in rows

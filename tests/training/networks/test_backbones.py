@@ -3,7 +3,6 @@
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import keras
 import numpy as np
@@ -28,22 +27,22 @@ EACH = pytest.mark.parametrize(
 )
 
 
-def preprocess(name: str, images: np.ndarray) -> np.ndarray:
+def preprocess(name, images):
     """Prepare grey images [n, S, S, 1] as Keras does for a backbone."""
     return np.asarray(APPLICATIONS[name][1].preprocess_input(np.repeat(images, 3, axis=-1)))
 
 
-def random_images(name: str, n: int = 3) -> np.ndarray:
+def random_images(name, n=3):
     size = SMALLEST_SIZES[name]
     return np.random.default_rng(n).integers(0, 256, (n, size, size, 1)).astype(np.float32)
 
 
-def build(name: str, weights_file: Path | None) -> Any:
+def build(name, weights_file):
     return build_model(name=name, weights_file=weights_file, size=SMALLEST_SIZES[name], n_outputs=2, seed=1)
 
 
 @cache
-def application(name: str) -> Any:
+def application(name):
     """Build a Keras application with random weights and batch statistics of noise, so that its outputs vary."""
     keras.utils.set_random_seed(7)
     size = SMALLEST_SIZES[name]
@@ -56,7 +55,7 @@ def application(name: str) -> Any:
 
 
 @cache
-def pretrained(name: str) -> Any:
+def pretrained(name):
     """Build a model whose backbone has the weights of `application`."""
     with TemporaryDirectory() as folder:
         file = Path(folder, "saved.weights.h5")
@@ -65,7 +64,7 @@ def pretrained(name: str) -> Any:
 
 
 @EACH
-def test_a_pretrained_backbone_equals_that_of_keras(name: str) -> None:
+def test_a_pretrained_backbone_equals_that_of_keras(name):
     model, images = pretrained(name), random_images(name)
     expected = application(name)(preprocess(name, images.copy()), training=False).numpy()
     features = keras.Model(model.input, model.get_layer(POOLED).input)(images)
@@ -73,7 +72,7 @@ def test_a_pretrained_backbone_equals_that_of_keras(name: str) -> None:
 
 
 @EACH
-def test_a_pretrained_backbone_is_frozen_and_flat(name: str) -> None:
+def test_a_pretrained_backbone_is_frozen_and_flat(name):
     model = pretrained(name)
     assert [variable.path for variable in model.trainable_variables] == ["probability/kernel", "probability/bias"]
     assert not any(isinstance(layer, (keras.Model, keras.layers.Lambda)) for layer in model.layers)
@@ -82,7 +81,7 @@ def test_a_pretrained_backbone_is_frozen_and_flat(name: str) -> None:
     assert {layer.name for layer in until_normalised} <= set(FLOAT32_LAYERS)
 
 
-def test_without_weights_layers_are_trainable_and_have_the_same_names() -> None:
+def test_without_weights_layers_are_trainable_and_have_the_same_names():
     first, second = pretrained("mobilenetv2"), build("mobilenetv2", None)
     assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
     assert all(layer.trainable for layer in second.layers)

@@ -1,7 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -16,16 +14,16 @@ SIZE = 32
 SMALL = pytest.mark.parametrize("name", ["small_cnn", "cnn"])
 
 
-def build(name: str = "small_cnn", weights_file: Path | None = None, **changes: Any) -> Any:
+def build(name="small_cnn", weights_file=None, **changes):
     settings = {"size": SIZE, "head_units": 8, "dropout": 0.3, "seed": 1, **changes}
     return build_model(name=name, weights_file=weights_file, **settings)
 
 
-def random_images(n: int = 2, size: int = SIZE) -> np.ndarray:
+def random_images(n=2, size=SIZE):
     return np.random.default_rng(0).integers(0, 256, (n, size, size, 1), dtype=np.uint8)
 
 
-def test_every_architecture_has_a_network_and_can_be_checked_without_keras() -> None:
+def test_every_architecture_has_a_network_and_can_be_checked_without_keras():
     assert tuple(NETWORKS) == ARCHITECTURES
     code = (
         "import sys; from pathlib import Path; from cxr_pipeline.training.networks import architectures, weights;"
@@ -37,14 +35,14 @@ def test_every_architecture_has_a_network_and_can_be_checked_without_keras() -> 
 
 
 @SMALL
-def test_outputs_do_not_depend_on_exposure_and_contrast(name: str) -> None:
+def test_outputs_do_not_depend_on_exposure_and_contrast(name):
     model = build(name)
     image = random_images().astype(np.float32)
     np.testing.assert_allclose(model(image * 0.4 + 60), model(image), atol=1e-3)
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_a_saved_model_needs_no_custom_code(exclusive: bool, tmp_path: Path) -> None:
+def test_a_saved_model_needs_no_custom_code(exclusive, tmp_path):
     model = build(n_outputs=3, exclusive=exclusive)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
@@ -54,13 +52,13 @@ def test_a_saved_model_needs_no_custom_code(exclusive: bool, tmp_path: Path) -> 
     assert np.allclose(np.sum(loaded(random_images()), axis=1), 1, rtol=1e-5) is exclusive
 
 
-def test_the_seed_determines_the_weights() -> None:
+def test_the_seed_determines_the_weights():
     first, again, other = (build(seed=seed).get_weights() for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_unsuitable_weights_are_refused(tmp_path: Path) -> None:
+def test_unsuitable_weights_are_refused(tmp_path):
     file = tmp_path / "cnn.weights.h5"
     build("cnn").save_weights(file)
     with pytest.raises(UserError, match=r"cannot be read: .* Give a file with the weights of mobilenetv2"):

@@ -18,19 +18,16 @@ KERAS_LOSSES = {
 }
 EACH = pytest.mark.parametrize("name", NAMES)
 
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 scores = st.floats(1 / 64, 63 / 64, width=32)
 
 
-def mean(
-    name: str, y_true: np.ndarray, y_score: np.ndarray, prevalence: object = 0.25, *, exclusive: bool = False
-) -> float:
+def mean(name, y_true, y_score, prevalence=0.25, *, exclusive=False):
     prevalences = np.broadcast_to(np.asarray(prevalence, float), y_true.shape[1:])
     return float(np.mean(build_loss(name, prevalence=prevalences, exclusive=exclusive)(y_true, y_score)))
 
 
 @st.composite
-def images(draw: st.DrawFn) -> Batch:
+def images(draw):
     """Labels (NaN where unknown) [n, k], probabilities [n, k] and prevalences [k]."""
     shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 4)))
     y_true = draw(arrays(np.float32, shape, elements=st.sampled_from([0.0, 1.0, np.nan])))
@@ -39,7 +36,7 @@ def images(draw: st.DrawFn) -> Batch:
 
 
 @st.composite
-def exclusive_images(draw: st.DrawFn) -> Batch:
+def exclusive_images(draw):
     """One-hot labels [n, k], probabilities [n, k] that sum to 1, and prevalences [k]."""
     n, k = draw(st.tuples(st.integers(1, 6), st.integers(2, 5)))
     label = draw(arrays(np.int64, n, elements=st.integers(0, k - 1)))
@@ -49,7 +46,7 @@ def exclusive_images(draw: st.DrawFn) -> Batch:
 
 @pytest.mark.parametrize(("name", "exclusive"), KERAS_LOSSES)
 @given(data=st.data())
-def test_a_loss_of_known_labels_is_that_of_keras(name: str, exclusive: bool, data: st.DataObject) -> None:
+def test_a_loss_of_known_labels_is_that_of_keras(name, exclusive, data):
     y_true, y_score, prevalence = data.draw(exclusive_images() if exclusive else images())
     y_true = np.nan_to_num(y_true)
     expected = float(KERAS_LOSSES[name, exclusive](y_true, y_score))
@@ -57,13 +54,13 @@ def test_a_loss_of_known_labels_is_that_of_keras(name: str, exclusive: bool, dat
     assert loss == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_weighted_cross_entropy_weighs_both_values_of_a_label_equally() -> None:
+def test_weighted_cross_entropy_weighs_both_values_of_a_label_equally():
     of_positives, of_negatives = -np.log(0.7), -np.log([0.8, 0.6, 0.9]).mean()
     expected = (of_positives + of_negatives) / 2
     assert mean("weighted_cross_entropy", LABELS, SCORES) == pytest.approx(expected, rel=1e-5)
 
 
-def test_weighted_cross_entropy_weighs_all_classes_equally() -> None:
+def test_weighted_cross_entropy_weighs_all_classes_equally():
     label = np.array([0, 0, 0, 0, 1, 2, 2, 2])
     y_true, prevalence = np.eye(3, dtype=np.float32)[label], np.array([4, 1, 3]) / 8
     y_score = np.random.default_rng(0).dirichlet([1, 1, 1], size=8).astype(np.float32)
@@ -73,13 +70,13 @@ def test_weighted_cross_entropy_weighs_all_classes_equally() -> None:
 
 
 @pytest.mark.parametrize("prevalence", [0.0, 1.0, np.nan])
-def test_weighted_cross_entropy_is_finite_for_any_prevalence(prevalence: float) -> None:
+def test_weighted_cross_entropy_is_finite_for_any_prevalence(prevalence):
     assert np.isfinite(mean("weighted_cross_entropy", LABELS, SCORES, prevalence))
 
 
 @EACH
 @given(batch=images())
-def test_every_known_label_has_the_same_weight_and_unknown_ones_have_none(name: str, batch: Batch) -> None:
+def test_every_known_label_has_the_same_weight_and_unknown_ones_have_none(name, batch):
     y_true, y_score, prevalence = batch
     losses = [
         mean(name, y_true[row : row + 1, [output]], y_score[row : row + 1, [output]], prevalence[[output]])
@@ -90,7 +87,7 @@ def test_every_known_label_has_the_same_weight_and_unknown_ones_have_none(name: 
 
 @EACH
 @given(batch=images())
-def test_only_known_labels_have_a_gradient(name: str, batch: Batch) -> None:
+def test_only_known_labels_have_a_gradient(name, batch):
     y_true, y_score, prevalence = batch
     loss, y_pred = build_loss(name, prevalence=prevalence, exclusive=False), tf.Variable(y_score)
     with tf.GradientTape() as tape:

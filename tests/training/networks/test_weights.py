@@ -2,10 +2,7 @@ import hashlib
 import http.server
 import re
 import threading
-from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
@@ -22,16 +19,16 @@ NAME, ALIAS = PUBLISHED["densenet121"].file, KERAS_3_FILE.format("densenet121")
 NO_NETWORK = pytest.mark.usefixtures("no_network")
 
 
-def check(raw: Path, architecture: str = "densenet121", parameter: str = "imagenet") -> None:
+def check(raw, architecture="densenet121", parameter="imagenet"):
     weights.check_weights(architecture, parameter, raw, task="effusion")
 
 
-def find(raw: Path, parameter: str = "imagenet", architecture: str = "densenet121") -> Path | None:
+def find(raw, parameter="imagenet", architecture="densenet121"):
     return find_weights(architecture, parameter, raw)
 
 
 @pytest.fixture(autouse=True)
-def keras_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def keras_cache(tmp_path, monkeypatch):
     """An empty Keras cache, and a small published file."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     small = PUBLISHED["densenet121"]._replace(md5=hashlib.md5(CONTENT).hexdigest())
@@ -41,19 +38,19 @@ def keras_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def raw(tmp_path: Path) -> Path:
+def raw(tmp_path):
     (tmp_path / "raw" / "weights").mkdir(parents=True)
     return tmp_path / "raw"
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def server(tmp_path, monkeypatch):
     """A local replacement of Keras' server; the folder of one architecture that it serves."""
     folder = tmp_path / "served" / "densenet"
     folder.mkdir(parents=True)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments: object) -> None:
+        def log_message(self, *arguments):
             pass
 
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder.parent)))
@@ -65,12 +62,12 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_network(monkeypatch):
     monkeypatch.setattr(weights, "BASE_URL", "http://127.0.0.1:1")
 
 
 @pytest.fixture
-def hdf5(tmp_path: Path) -> bytes:
+def hdf5(tmp_path):
     """The content of an HDF5 file."""
     with h5py.File(tmp_path / "some.h5", "w") as file:
         file["kernel"] = np.zeros((100, 100))
@@ -81,16 +78,14 @@ def hdf5(tmp_path: Path) -> bytes:
     ("architecture", "parameter"), [("small_cnn", "none"), ("small_cnn", "imagenet"), ("densenet121", "none")]
 )
 @NO_NETWORK
-def test_a_network_trained_from_scratch_needs_no_weights(architecture: str, parameter: str, raw: Path) -> None:
+def test_a_network_trained_from_scratch_needs_no_weights(architecture, parameter, raw):
     check(raw, architecture, parameter)
     assert find(raw, parameter, architecture) is None
     assert content_digest(architecture, parameter, raw) is None
 
 
 @NO_NETWORK
-def test_files_in_the_raw_folder_take_precedence_over_the_keras_cache(
-    raw: Path, keras_cache: Path, hdf5: bytes
-) -> None:
+def test_files_in_the_raw_folder_take_precedence_over_the_keras_cache(raw, keras_cache, hdf5):
     folder = raw / "weights"
     for file, content in ((keras_cache / NAME, CONTENT), (folder / ALIAS, hdf5), (folder / NAME, CONTENT)):
         file.write_bytes(content)
@@ -100,7 +95,7 @@ def test_files_in_the_raw_folder_take_precedence_over_the_keras_cache(
 
 @pytest.mark.parametrize("architecture", BACKBONES)
 @NO_NETWORK
-def test_every_backbone_has_published_weights_and_an_alias(architecture: str, raw: Path, hdf5: bytes) -> None:
+def test_every_backbone_has_published_weights_and_an_alias(architecture, raw, hdf5):
     file = raw / "weights" / f"{architecture}_imagenet_notop.weights.h5"
     file.write_bytes(hdf5)
     assert find(raw, architecture=architecture) == file
@@ -113,8 +108,8 @@ def test_every_backbone_has_published_weights_and_an_alias(architecture: str, ra
             check(raw, architecture)
 
 
-def test_content_is_digested_unless_the_file_is_a_published_one(raw: Path, keras_cache: Path, hdf5: bytes) -> None:
-    def digest(parameter: str = "imagenet") -> str | None:
+def test_content_is_digested_unless_the_file_is_a_published_one(raw, keras_cache, hdf5):
+    def digest(parameter="imagenet"):
         return content_digest("densenet121", parameter, raw)
 
     assert digest() is None  # The published file will be downloaded.
@@ -133,14 +128,14 @@ def test_content_is_digested_unless_the_file_is_a_published_one(raw: Path, keras
 @pytest.mark.parametrize(("architecture", "content"), [("densenet121", CONTENT), ("mobilenetv2", None)])
 @NO_NETWORK
 def test_a_truncated_file_in_the_cache_is_ignored_with_and_without_a_published_md5(
-    architecture: str, content: bytes | None, raw: Path, keras_cache: Path, hdf5: bytes
-) -> None:
+    architecture, content, raw, keras_cache, hdf5
+):
     (keras_cache / PUBLISHED[architecture].file).write_bytes((content or hdf5)[:-1000])
     with pytest.raises(UserError, match=rf"{raw}/weights.*cannot be reached.*--params effusion\.model\.name=small_cnn"):
         check(raw, architecture)
 
 
-def test_weights_are_downloaded_once(raw: Path, server: Path, keras_cache: Path) -> None:
+def test_weights_are_downloaded_once(raw, server, keras_cache):
     (server / NAME).write_bytes(CONTENT)
     check(raw)
     assert not any(keras_cache.iterdir())
@@ -150,7 +145,7 @@ def test_weights_are_downloaded_once(raw: Path, server: Path, keras_cache: Path)
     assert find(raw) == keras_cache / NAME
 
 
-def test_a_missing_or_changed_download_is_refused(raw: Path, server: Path) -> None:
+def test_a_missing_or_changed_download_is_refused(raw, server):
     for ask in (check, find):
         with pytest.raises(UserError, match="404"):
             ask(raw)
@@ -160,7 +155,7 @@ def test_a_missing_or_changed_download_is_refused(raw: Path, server: Path) -> No
             find(raw)
 
 
-def test_a_download_without_a_published_md5_must_be_hdf5(raw: Path, server: Path, hdf5: bytes) -> None:
+def test_a_download_without_a_published_md5_must_be_hdf5(raw, server, hdf5):
     served = server.parent / "mobilenet_v2" / PUBLISHED["mobilenetv2"].file
     served.parent.mkdir()
     served.write_bytes(b"<html>no weights today</html>")
@@ -168,11 +163,10 @@ def test_a_download_without_a_published_md5_must_be_hdf5(raw: Path, server: Path
         find(raw, architecture="mobilenetv2")
     served.write_bytes(hdf5)
     file = find(raw, architecture="mobilenetv2")
-    assert file is not None
     assert file.read_bytes() == hdf5
 
 
-def network(*filters: int, seed: int = 0) -> Any:
+def network(*filters, seed=0):
     """Build convolutions with batch normalisation, which Keras names by a global counter."""
     image = features = keras.Input((8, 8, 1))
     for n in filters:
@@ -185,12 +179,12 @@ def network(*filters: int, seed: int = 0) -> Any:
     return made
 
 
-def save_keras_3(model: Any, folder: Path) -> Path:
+def save_keras_3(model, folder):
     model.save_weights(folder / "saved.weights.h5")
     return folder / "saved.weights.h5"
 
 
-def save_legacy(model: Any, folder: Path) -> Path:
+def save_legacy(model, folder):
     from keras.src.legacy.saving import legacy_h5_format
 
     with h5py.File(folder / "saved.h5", "w") as file:
@@ -201,19 +195,19 @@ def save_legacy(model: Any, folder: Path) -> Path:
 FORMATS = pytest.mark.parametrize("save", [save_keras_3, save_legacy])
 
 
-def assert_refused(model: Any, file: Path, reason: str = ".*") -> None:
+def assert_refused(model, file, reason=".*"):
     remedy = "Give a file with the weights of backbone, or set model.weights to imagenet or none"
     with pytest.raises(UserError, match=f"model.weights: {file} cannot be read: {reason} {remedy}"):
         load_weights(model, file)
 
 
-def assert_same_weights(model: Any, source: Any) -> None:
+def assert_same_weights(model, source):
     for loaded, expected in zip(model.get_weights(), source.get_weights(), strict=True):
         np.testing.assert_array_equal(loaded, expected)
 
 
 @FORMATS
-def test_weights_are_loaded_regardless_of_layer_names(tmp_path: Path, save: Callable[..., Path]) -> None:
+def test_weights_are_loaded_regardless_of_layer_names(tmp_path, save):
     source, target = network(4, 4, 4, seed=1), network(4, 4, 4, seed=2)
     load_weights(target, save(source, tmp_path))
     assert_same_weights(target, source)
@@ -221,28 +215,26 @@ def test_weights_are_loaded_regardless_of_layer_names(tmp_path: Path, save: Call
 
 @pytest.mark.parametrize("filters", [(4, 6, 8), (4,), (4, 7, 9, 3)], ids=["shapes", "too few", "too many"])
 @FORMATS
-def test_weights_of_another_network_are_refused(
-    tmp_path: Path, save: Callable[..., Path], filters: tuple[int, ...]
-) -> None:
+def test_weights_of_another_network_are_refused(tmp_path, save, filters):
     assert_refused(network(4, 7, 9), save(network(*filters), tmp_path))
 
 
 @pytest.mark.parametrize("content", [slice(9000), b"none", b""], ids=["truncated", "text", "empty"])
 @FORMATS
-def test_a_damaged_file_is_refused(tmp_path: Path, content: slice | bytes, save: Callable[..., Path]) -> None:
+def test_a_damaged_file_is_refused(tmp_path, content, save):
     file = save(network(64), tmp_path)
     file.write_bytes(file.read_bytes()[content] if isinstance(content, slice) else content)
     assert_refused(network(64), file)
 
 
-def test_published_weights_saved_by_keras_3_fit(shared_data: Path) -> None:
+def test_published_weights_saved_by_keras_3_fit(shared_data):
     densenet = keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(32, 32, 3))
     before = densenet.get_weights()
     load_weights(densenet, shared_data / "weights" / ALIAS)
     assert not any(np.array_equal(a, b) for a, b in zip(before, densenet.get_weights(), strict=True))
 
 
-def with_top(backbone: Any, target: Any) -> Any:
+def with_top(backbone, target):
     """Add a top to a backbone, whose layers get the names of another one: those of published backbones are fixed."""
     for layer, other in zip(backbone.layers, target.layers, strict=False):
         layer.name = other.name
@@ -252,9 +244,7 @@ def with_top(backbone: Any, target: Any) -> Any:
 
 
 @FORMATS
-def test_the_top_in_a_file_is_not_used_and_said(
-    tmp_path: Path, save: Callable[..., Path], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_top_in_a_file_is_not_used_and_said(tmp_path, save, caplog):
     source, target = network(4, 6, seed=1), network(4, 6, seed=2)
     file = save(with_top(source, target), tmp_path)
     with caplog.at_level("INFO"):
@@ -266,7 +256,7 @@ def test_the_top_in_a_file_is_not_used_and_said(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_are_not_finite_numbers_are_refused(tmp_path: Path, value: float) -> None:
+def test_values_that_are_not_finite_numbers_are_refused(tmp_path, value):
     source = network(4)
     weights = source.get_weights()
     weights[0].flat[7] = value
@@ -275,15 +265,14 @@ def test_values_that_are_not_finite_numbers_are_refused(tmp_path: Path, value: f
 
 
 KERNEL = "layers/conv2d/vars/0"
-Change = Callable[[h5py.File], object]
 
 
-def linked(file: str, path: str) -> Change:
+def linked(file, path):
     return lambda opened: opened.__setitem__(KERNEL, h5py.ExternalLink(file, path))
 
 
 # How to replace the kernel of the convolution, which was removed.
-KERNELS: dict[str, Change] = {
+KERNELS = {
     "no values": lambda file: None,
     "text": lambda file: file.create_dataset(KERNEL, data=b"x"),
     "a group": lambda file: file.create_group(KERNEL),
@@ -303,7 +292,7 @@ KERNELS: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_file_of_another_structure_is_refused(tmp_path: Path, kernel: str) -> None:
+def test_a_file_of_another_structure_is_refused(tmp_path, kernel):
     save_keras_3(network(4), tmp_path).rename(tmp_path / "other.weights.h5")
     file = save_keras_3(network(4), tmp_path)
     with h5py.File(file, "r+") as opened:
@@ -313,7 +302,7 @@ def test_a_file_of_another_structure_is_refused(tmp_path: Path, kernel: str) -> 
 
 
 @pytest.mark.parametrize("names", [5, [], np.array([b"\xff\xfe"]), [b"conv2d"]], ids=str)
-def test_an_earlier_file_with_other_names_of_layers_is_refused(tmp_path: Path, names: Any) -> None:
+def test_an_earlier_file_with_other_names_of_layers_is_refused(tmp_path, names):
     file = save_legacy(network(4), tmp_path)
     with h5py.File(file, "r+") as opened:
         opened.attrs["layer_names"] = names
