@@ -239,8 +239,8 @@ def _dataset(file: str, change: Change, folder: Path) -> Reader:
 def _records(folder: Path) -> Reader:
     """Damaged records of earlier runs count as none."""
     from cxr_pipeline.common.locks import Holder, RunLock
-    from cxr_pipeline.common.origins import Origins
     from cxr_pipeline.experiments.cells import is_done
+    from cxr_pipeline.framework.hooks.consistency import Origins
 
     origins = {"model": {"digest": "5f3a", "inputs": {"images": "11aa"}}}
     contents = (vars(Holder.current("effusion")), origins, {"error": None, "seconds": 1.5, "run_id": "1a2b"})

@@ -12,7 +12,6 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 
-from cxr_pipeline.common import origins
 from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.framework.datasets.files import FileDataset
@@ -108,9 +107,12 @@ def test_a_file_replaced_by_hand_is_detected(project):
         project.run(DEFAULTS, first="metrics")
 
 
-def test_a_damaged_record_does_not_stop_a_run(project):
+@pytest.mark.parametrize("damage", [lambda text: "{", lambda text: re.sub(r'"digest": *"\w+"', '"digest": 5', text)])
+def test_a_damaged_record_does_not_stop_a_run(project, damage):
     project.run(DEFAULTS)
-    (project.folder / "02_intermediate" / "chest" / "origins.json").write_text("{")
+    record = project.folder / "02_intermediate" / "chest" / "origins.json"
+    assert record.read_text() != damage(record.read_text())
+    record.write_text(damage(record.read_text()))
     project.run(DEFAULTS, first="version")
 
 
@@ -130,7 +132,7 @@ def test_a_registered_version_comes_from_consistent_files(sequence):
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         project = Project(Path(folder))
         project.run(DEFAULTS)
-        add = origins.Origins.add
+        add = consistency.Origins.add
         for run in sequence:
             names = list(STAGES)
             first, last = sorted(run["part"], key=names.index)
@@ -140,7 +142,7 @@ def test_a_registered_version_comes_from_consistent_files(sequence):
                     raise Terminated
                 add(self, name, *arguments)
 
-            patch.setattr(origins.Origins, "add", killed)
+            patch.setattr(consistency.Origins, "add", killed)
             try:
                 project.run(run["parameters"], first=first, last=last)
             except (UserError, Terminated):
@@ -154,10 +156,11 @@ def test_a_registered_version_comes_from_consistent_files(sequence):
 
 def test_a_file_is_read_once_in_a_run_and_again_after_a_change(project, monkeypatch):
     read = []
+    digest_of = consistency.content_digest
 
     def digest(path):
         read.append(path.stem)
-        return origins.content_digest(path)
+        return digest_of(path)
 
     monkeypatch.setattr(consistency, "content_digest", digest)
     project.run(DEFAULTS)
