@@ -91,8 +91,8 @@ def register(
     """Register a network, and its reference profile if given, as the newest version of a task."""
     import mlflow
 
-    from cxr_pipeline import tracking
     from cxr_pipeline.deployment.classifier import ImageClassifier
+    from cxr_pipeline.tracking import versions
     from cxr_pipeline.tracking.artifacts import log_profile
 
     auc = {"value": 0.75, "low": None, "high": None}
@@ -102,4 +102,4 @@ def register(
         provenance = {"task": task, "images": "phantom" if phantom else "real", "data_digest": "d" * 64}
         classifier = ImageClassifier(network, recipe, rule, provenance)
         metrics = {"split": "test", "n_images": 4, "thresholds": rule.thresholds, "metrics": {"auc": auc}}
-        return tracking.register_version(classifier, metrics=metrics, warnings=[], tags={"git_commit": "unknown"})
+        return versions.register_version(classifier, metrics=metrics, warnings=[], tags={"git_commit": "unknown"})

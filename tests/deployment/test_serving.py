@@ -33,6 +33,7 @@ from cxr_pipeline.deployment import serving
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.heatmaps import HeatMaps
 from cxr_pipeline.deployment.scoring import score_folder
+from cxr_pipeline.tracking import versions
 from cxr_pipeline.training.networks.build import build_model
 
 MODEL = "models:/cxr-effusion@champion"
@@ -120,7 +121,7 @@ def served(registered, images, tmp_path_factory):
 def test_a_server_answers_as_the_classifier_does(registered, images, served):
     answers = pd.DataFrame(served["answer"])
     assert set(answers.columns) == {"probability", "decision", "threshold", "status", "reason", "heatmap"}
-    expected = score(tracking.load_classifier(registered["uri"]), [*images, compressed_dicom(Modality="DX")])
+    expected = score(versions.load_classifier(registered["uri"]), [*images, compressed_dicom(Modality="DX")])
     scored = answers.loc[[0, 1, 7]].reset_index(drop=True)
     np.testing.assert_allclose(scored.probability, expected.probability, atol=1e-6)
     assert scored.decision.tolist() == expected.decision.tolist()
@@ -186,7 +187,7 @@ def limited(classifier, folder, **limits):
 
 @pytest.fixture(scope="module")
 def classifier(registered):
-    return tracking.load_classifier(registered["uri"])
+    return versions.load_classifier(registered["uri"])
 
 
 def test_a_server_can_lower_the_limits_but_not_raise_that_of_megapixels(classifier, registered, images, tmp_path):
@@ -244,7 +245,7 @@ def expected(registered, folder):
     """The probability of each image from scoring the folder; all are different."""
     found = find_images(str(folder), key="folder")
     parts = folder.parent / "predictions.parts"
-    table = pd.concat(score_folder(tracking.load_classifier(MODEL), found, scored_by=MODEL, parts=parts, batch_size=7))
+    table = pd.concat(score_folder(versions.load_classifier(MODEL), found, scored_by=MODEL, parts=parts, batch_size=7))
     assert (table.status == "scored").all()
     assert np.diff(np.sort(table.probability)).min() > 1e-4
     return dict(zip(table.image, table.probability, strict=True))

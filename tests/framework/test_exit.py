@@ -11,17 +11,17 @@ from kedro.validation import ParameterValidationError
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.locks import Holder, Locked
 from cxr_pipeline.framework.exit import clean_exit, explain
+from cxr_pipeline.tracking import runs
 
 
 @pytest.fixture
 def ended(monkeypatch):
     """The statuses that MLflow runs were ended with."""
     statuses = []
-    monkeypatch.setattr(tracking, "end_active_run", statuses.append)
+    monkeypatch.setattr(runs, "end_active_run", statuses.append)
     return statuses
 
 

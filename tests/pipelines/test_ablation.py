@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from shipped import parameters_of
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import cells
@@ -52,7 +51,7 @@ def started(monkeypatch):
 def nested(monkeypatch):
     """The MLflow runs that were nested below others."""
     runs = set()
-    monkeypatch.setattr(tracking, "nest_run", lambda run, parent: runs.add((run, parent)))
+    monkeypatch.setattr(runs, "nest_run", lambda run, parent: runs.add((run, parent)))
     return runs
 
 

@@ -9,9 +9,9 @@ import yaml
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 
-from cxr_pipeline import tracking
 from cxr_pipeline.framework import hooks
 from cxr_pipeline.pipelines.comparison import create_pipeline
+from cxr_pipeline.tracking import runs
 
 METRICS = {
     "task": "effusion",
@@ -51,7 +51,7 @@ def log(name, auc, parent=None, **changed):
     """Log a run as the pipeline of a task does."""
     measured = METRICS | {"metrics": {"auc": {"value": auc, "low": auc - 0.125, "high": auc + 0.0625}}} | changed
     with mlflow.start_run(run_name=name, tags={"mlflow.parentRunId": parent} if parent else {}) as run:
-        tracking.log_summary(measured, data_digest="d" * 64)
+        runs.log_summary(measured, data_digest="d" * 64)
         mlflow.log_param("model.name", name)
     return run.info.run_id
 

@@ -8,13 +8,12 @@ import pytest
 from phantom_patients import SOURCE, write
 from shipped import parameters_of
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment.data_changes import images_used
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.pipelines import data_validation as nodes
 from cxr_pipeline.pipelines.ingestion import list_images
-from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
+from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs, versions
 
 MODEL = "cxr-chest-demo"
 DEFAULTS = parameters_of()
@@ -32,7 +31,7 @@ def known(monkeypatch, classifier, profile):
         number = int(uri.rpartition("/")[2])
         if number not in found.profiles:
             raise UserError("There is no such version.")
-        return tracking.ModelVersion(uri, name=MODEL, version=number, run_id="r")
+        return versions.ModelVersion(uri, name=MODEL, version=number, run_id="r")
 
     def load(name, number, **task):
         if number == found.other_classes:
@@ -40,7 +39,7 @@ def known(monkeypatch, classifier, profile):
         return classifier
 
     monkeypatch.setattr(aliases, "aliases_of", lambda name: {"champion": 3, "reference": found.reference})
-    monkeypatch.setattr(tracking, "resolve_version", resolve)
+    monkeypatch.setattr(versions, "resolve_version", resolve)
     monkeypatch.setattr(artifacts, "usable_profile", lambda version: found.profiles[version.version])
     monkeypatch.setattr(promotion_records, "load_champion", load)
     monkeypatch.setattr(artifacts, "images_of_champion", lambda name, number: found.used[number])

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from shipped import parameters_of
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE
 from cxr_pipeline.deployment.classifier import ImageClassifier
@@ -19,7 +18,7 @@ from cxr_pipeline.experiments.task_run import MODULE
 from cxr_pipeline.framework import config
 from cxr_pipeline.pipelines import data_validation
 from cxr_pipeline.pipelines import retraining as nodes
-from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
+from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs, versions
 
 MODEL = "cxr-chest-demo"
 TASK = config.Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -64,7 +63,7 @@ def registered(monkeypatch):
     monkeypatch.setattr(promotion_records, "decided_version", lambda model, digest: found.decided)
     monkeypatch.setattr(promotion_records, "finish_decision", lambda *args: found.calls.append(("finish", *args)))
     monkeypatch.setattr(runs, "set_tags", found.tags.update)
-    monkeypatch.setattr(tracking, "nest_run", lambda *args: found.calls.append(("nest", *args)))
+    monkeypatch.setattr(runs, "nest_run", lambda *args: found.calls.append(("nest", *args)))
     return found
 
 
@@ -133,7 +132,7 @@ class TestTrainChallenger:
             return Outcome(job.name, None, 1.0, 2.0)
 
         monkeypatch.setattr(nodes, "run_job", run)
-        monkeypatch.setattr(tracking, "resolve_version", lambda uri: None)
+        monkeypatch.setattr(versions, "resolve_version", lambda uri: None)
         return seen
 
     def leave(self, place, number):
@@ -173,7 +172,7 @@ class TestTrainChallenger:
         nodes.RunOutputs(place, "chest").path("report").unlink()
         assert self.train(folders, launch)["version"] == 9
         self.leave(place, 8)
-        monkeypatch.setattr(tracking, "resolve_version", Mock(side_effect=UserError("gone")))
+        monkeypatch.setattr(versions, "resolve_version", Mock(side_effect=UserError("gone")))
         assert self.train(folders, launch)["version"] == 9
 
     @pytest.mark.parametrize(("retryable", "error"), [(False, UserError), (True, Unavailable)])

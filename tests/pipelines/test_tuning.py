@@ -9,7 +9,6 @@ import yaml
 from shipped import parameters_of
 from stage_runs import run_stage
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import jobs
@@ -20,6 +19,7 @@ from cxr_pipeline.framework.datasets.files import FiguresDataset, FileDataset
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.framework.processes import cell, trial
 from cxr_pipeline.pipelines.tuning import create_pipeline, plan_study
+from cxr_pipeline.tracking import runs
 from cxr_pipeline.training.callbacks import run_epoch_callback
 
 SPACE = {
@@ -66,7 +66,7 @@ def fake_jobs(monkeypatch, value=None):
             yield Outcome(job.name, None, seconds=1.0, peak_memory_mb=1.0)
 
     monkeypatch.setattr(cell, "execute", execute)
-    monkeypatch.setattr(tracking, "last_run_id", lambda: "child")
+    monkeypatch.setattr(runs, "last_run_id", lambda: "child")
     monkeypatch.setattr(jobs, "run_jobs", run_jobs)
     return started
 

@@ -4,7 +4,6 @@ from inspect import signature
 import mlflow
 import pytest
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.tracking import model_index
 
@@ -59,7 +58,7 @@ def runs(store):
 
 @pytest.fixture(scope="module")
 def found(runs):
-    entries = tracking.measured_models()
+    entries = model_index.measured_models()
     assert len({entry.name for entry in entries}) == len(entries)
     return {entry.name: entry for entry in entries}
 
@@ -120,7 +119,7 @@ def test_an_unavailable_server_is_not_taken_for_a_missing_run(monkeypatch, runs)
 
     monkeypatch.setattr(mlflow.MlflowClient, "get_run", fail)
     with pytest.raises(mlflow.MlflowException, match="the server is gone"):
-        tracking.measured_models()
+        model_index.measured_models()
 
 
 def test_results_of_several_pages_are_read_completely(monkeypatch, found):
@@ -133,4 +132,4 @@ def test_results_of_several_pages_are_read_completely(monkeypatch, found):
             return search(*bound.args, **bound.kwargs)
 
         monkeypatch.setattr(mlflow.MlflowClient, name, one_by_one)
-    assert {entry.name: entry for entry in tracking.measured_models()} == found
+    assert {entry.name: entry for entry in model_index.measured_models()} == found

@@ -6,7 +6,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from cxr_pipeline import tracking
+from cxr_pipeline.tracking import server
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def tracking_uri():
 
 
 def connect(folder):
-    tracking.connect(f"sqlite:///{folder}/mlflow.db", artifacts=str(folder / "mlartifacts"))
+    server.connect(f"sqlite:///{folder}/mlflow.db", artifacts=str(folder / "mlartifacts"))
 
 
 def note():
@@ -64,7 +64,7 @@ def test_the_artifacts_of_a_moved_or_copied_project_are_its_own(project, tmp_pat
 
 def test_another_setting_does_not_hide_artifacts_that_are_where_they_were(project, tmp_path):
     (tmp_path / "empty").mkdir()
-    tracking.connect(f"sqlite:///{project}/mlflow.db", artifacts=str(tmp_path / "empty"))
+    server.connect(f"sqlite:///{project}/mlflow.db", artifacts=str(tmp_path / "empty"))
     assert note() == "as it was"
 
 
@@ -75,6 +75,6 @@ def test_a_run_that_exists_in_the_original_only_is_still_read_there(project, tmp
     client = mlflow.MlflowClient()
     later = client.create_run(experiment.experiment_id).info
     client.log_text(later.run_id, "later", "note.txt")
-    tracking.connect(f"sqlite:///{project}/mlflow.db", artifacts=str(copy / "mlartifacts"))
+    server.connect(f"sqlite:///{project}/mlflow.db", artifacts=str(copy / "mlartifacts"))
     assert client.get_run(later.run_id).info.artifact_uri == later.artifact_uri
     assert Path(mlflow.artifacts.download_artifacts(f"{later.artifact_uri}/note.txt")).read_text() == "later"

@@ -4,7 +4,6 @@ import mlflow
 import numpy as np
 import pytest
 
-from cxr_pipeline import tracking
 from cxr_pipeline.evaluation.evaluate import flatten_metrics
 from cxr_pipeline.tracking import runs
 
@@ -24,12 +23,12 @@ METRICS = {
 @pytest.fixture
 def start(tmp_path):
     def start(experiment="cxr-started", parent=None, **tags):
-        return tracking.start_run(
+        return runs.start_run(
             experiment, name="n" * 300, folder="here", artifacts=str(tmp_path), parent=parent, tags=tags
         )
 
     yield start
-    tracking.end_active_run("FINISHED")
+    runs.end_active_run("FINISHED")
 
 
 def unavailable(*arguments, **named):
@@ -38,7 +37,7 @@ def unavailable(*arguments, **named):
 
 def test_a_run_starts_in_a_new_experiment_with_its_own_artifacts(start, store, tmp_path):
     run_id = start("cxr-new", parent="p" * 32, env="demo", long="x" * 9000)
-    assert tracking.active_run_id() == run_id
+    assert runs.active_run_id() == run_id
     run = mlflow.get_run(run_id)
     assert mlflow.get_experiment(run.info.experiment_id).name == "cxr-new"
     location = str(tmp_path) if mlflow.get_tracking_uri().startswith("sqlite") else "mlflow-artifacts:/"
@@ -55,14 +54,14 @@ def test_a_run_starts_in_a_deleted_experiment_which_is_restored(start):
 
 def test_runs_that_start_at_once_share_an_experiment():
     def start(number):
-        tracking.start_run("cxr-shared", name=str(number), folder=str(number), artifacts="/a", parent=None, tags={})
+        runs.start_run("cxr-shared", name=str(number), folder=str(number), artifacts="/a", parent=None, tags={})
         experiment_id = mlflow.active_run().info.experiment_id
         mlflow.end_run()
         return experiment_id
 
     with ThreadPoolExecutor(4) as threads:
         assert len(set(threads.map(start, range(4)))) == 1
-    tracking.end_active_run("FINISHED")
+    runs.end_active_run("FINISHED")
 
 
 def test_everything_is_logged_from_other_threads_too(start, tmp_path):
@@ -70,11 +69,9 @@ def test_everything_is_logged_from_other_threads_too(start, tmp_path):
     run_id = start()
 
     def log(number):
-        tracking.log_params({f"p{number}.{other}": other for other in range(130)} | {f"long{number}": "x" * 7000})
-        tracking.log_epoch(
-            {"phase": "frozen", "epoch": number, "loss": np.float32(1 / number), "val_auc": float("nan")}
-        )
-        tracking.set_tags({f"t{number}": number})
+        runs.log_params({f"p{number}.{other}": other for other in range(130)} | {f"long{number}": "x" * 7000})
+        runs.log_epoch({"phase": "frozen", "epoch": number, "loss": np.float32(1 / number), "val_auc": float("nan")})
+        runs.set_tags({f"t{number}": number})
         runs.log_artifact(tmp_path / "report.html", f"pages{number}")
 
     with ThreadPoolExecutor(2) as threads:
@@ -90,7 +87,7 @@ def test_everything_is_logged_from_other_threads_too(start, tmp_path):
 
 def test_the_summary_is_logged_as_metrics_and_tags():
     with mlflow.start_run() as run:
-        tracking.log_summary(METRICS, data_digest="d" * 64)
+        runs.log_summary(METRICS, data_digest="d" * 64)
     logged = mlflow.get_run(run.info.run_id).data
     assert logged.metrics == flatten_metrics(METRICS)
     expected = {"task": "effusion", "images": "phantom", "test_digest": "f" * 64, "data_digest": "d" * 64}
@@ -99,39 +96,39 @@ def test_the_summary_is_logged_as_metrics_and_tags():
 
 def test_without_a_run_nothing_is_logged(tmp_path):
     before = len(mlflow.search_runs(search_all_experiments=True))
-    tracking.log_epoch({"epoch": 1, "loss": 0.5})
-    tracking.log_summary(METRICS, data_digest="d" * 64)
-    tracking.log_params({"a": 1})
+    runs.log_epoch({"epoch": 1, "loss": 0.5})
+    runs.log_summary(METRICS, data_digest="d" * 64)
+    runs.log_params({"a": 1})
     runs.log_artifact(tmp_path)
-    assert (tracking.active_run_id(), mlflow.active_run()) == (None, None)
+    assert (runs.active_run_id(), mlflow.active_run()) == (None, None)
     assert len(mlflow.search_runs(search_all_experiments=True)) == before
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_the_active_run_ends_with_a_status(start, status):
     run_id = start()
-    tracking.end_active_run(status)
-    tracking.end_active_run("FINISHED")
+    runs.end_active_run(status)
+    runs.end_active_run("FINISHED")
     assert mlflow.get_run(run_id).info.status == status
-    assert (tracking.active_run_id(), tracking.last_run_id()) == (None, run_id)
+    assert (runs.active_run_id(), runs.last_run_id()) == (None, run_id)
 
 
 def test_ending_a_run_never_raises(start, monkeypatch, caplog):
     start()
     monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", unavailable)
-    tracking.end_active_run("KILLED")
-    tracking.end_active_run("FINISHED")
+    runs.end_active_run("KILLED")
+    runs.end_active_run("FINISHED")
     assert caplog.text.count("Connection refused") == 1
-    assert tracking.active_run_id() is None
+    assert runs.active_run_id() is None
 
 
 def test_an_earlier_run_can_be_nested_below_another(caplog):
     with mlflow.start_run() as first, mlflow.start_run(nested=True) as second:
         pass
-    tracking.nest_run(first.info.run_id, second.info.run_id)
+    runs.nest_run(first.info.run_id, second.info.run_id)
     assert mlflow.get_run(first.info.run_id).data.tags["mlflow.parentRunId"] == second.info.run_id
     assert not caplog.records
-    tracking.nest_run("0" * 32, second.info.run_id)
+    runs.nest_run("0" * 32, second.info.run_id)
     assert "Could not nest the MLflow run 0000" in caplog.text
 
 

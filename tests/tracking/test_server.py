@@ -9,9 +9,8 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
-from cxr_pipeline.tracking import server
+from cxr_pipeline.tracking import runs, server, versions
 
 
 @pytest.fixture
@@ -67,14 +66,14 @@ class TestConnect:
     def refused(self, uri, problem):
         error = Unavailable if uri.startswith("http") else UserError
         with pytest.raises(error, match=problem) as raised:
-            tracking.connect(uri)
+            server.connect(uri)
         for part in (uri, "tracking_uri in conf/base/globals.yml", "MLFLOW_TRACKING_URI=sqlite:///mlflow.db"):
             assert part in str(raised.value)
 
     def test_a_file_that_exists_or_can_be_created_is_used(self, store, tmp_path):
         new = tmp_path / "new" / "mlflow.db"
         for uri in (f"sqlite:///{store}/mlflow.db", f"sqlite:///{new}"):
-            tracking.connect(uri)
+            server.connect(uri)
             assert mlflow.get_tracking_uri() == uri
         assert new.exists()
 
@@ -92,13 +91,13 @@ class TestConnect:
         monkeypatch.setitem(sys.modules, "pymysql", None)
         message = r"expected the address of a server, http://HOST:PORT, or of a database whose driver is installed \("
         with pytest.raises(UserError, match=message) as raised:
-            tracking.connect(uri)
+            server.connect(uri)
         assert "u:p" not in str(raised.value)
 
     def test_a_server_that_refuses_access_asks_for_a_password(self):
         message = r"refuses access \(status 401\)\. Set MLFLOW_TRACKING_USERNAME"
         with answering(401) as uri, pytest.raises(UserError, match=message) as raised:
-            tracking.connect(uri)
+            server.connect(uri)
         assert not isinstance(raised.value, Unavailable)
 
     def test_a_file_that_another_process_has_locked_is_waited_for(self, store, monkeypatch):
@@ -106,11 +105,11 @@ class TestConnect:
         with closing(sqlite3.connect(store / "mlflow.db", check_same_thread=False)) as other:
             other.execute("BEGIN EXCLUSIVE")
             threading.Timer(0.5, other.rollback).start()
-            tracking.connect(uri)
+            server.connect(uri)
             other.execute("BEGIN EXCLUSIVE")
             monkeypatch.setattr(server, "_LOCKED_SECONDS", 0.1)
             with pytest.raises(Unavailable, match="another process has kept the file locked"):
-                tracking.connect(uri)
+                server.connect(uri)
 
 
 REFUSED = MlflowException(f"400 Client Error: Bad Request for url: http://user:s3cret@host/{'api/' * 50}")
@@ -124,9 +123,9 @@ def test_a_reason_has_no_password_and_no_part_of_one():
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda: tracking.nest_run("a", "b"),
-        lambda: tracking.load_classifier("mlflow-artifacts://user:s3cret@host/model"),
-        lambda: tracking.resolve_version("models:/cxr-effusion/1"),
+        lambda: runs.nest_run("a", "b"),
+        lambda: versions.load_classifier("mlflow-artifacts://user:s3cret@host/model"),
+        lambda: versions.resolve_version("models:/cxr-effusion/1"),
     ],
 )
 def test_a_refused_request_is_reported_without_the_password(ask, monkeypatch, caplog):
@@ -136,7 +135,7 @@ def test_a_refused_request_is_reported_without_the_password(ask, monkeypatch, ca
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", refuse)
     for name in ("set_tag", "get_run", "get_model_version"):
         monkeypatch.setattr(mlflow.MlflowClient, name, refuse)
-    assert tracking.unavailable_message(REFUSED) is None
+    assert server.unavailable_message(REFUSED) is None
     try:
         ask()
         message = caplog.text
@@ -156,6 +155,6 @@ def test_a_refused_request_is_reported_without_the_password(ask, monkeypatch, ca
     ],
 )
 def test_only_a_server_has_pages(uri, page):
-    assert tracking.run_url(uri, "7", "ab12") == (page and f"{page}/experiments/7/runs/ab12")
+    assert server.run_url(uri, "7", "ab12") == (page and f"{page}/experiments/7/runs/ab12")
     hostile = 'cxr-/../"><'
-    assert tracking.version_url(uri, hostile, 3) == (page and f"{page}/models/cxr-%2F..%2F%22%3E%3C/versions/3")
+    assert server.version_url(uri, hostile, 3) == (page and f"{page}/models/cxr-%2F..%2F%22%3E%3C/versions/3")

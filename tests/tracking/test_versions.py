@@ -6,10 +6,10 @@ import mlflow
 import pytest
 from stub_models import fixed_rule, grey_network
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier
+from cxr_pipeline.tracking import aliases, versions
 
 pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
 
@@ -42,7 +42,7 @@ def network():
 def registered(network, store):
     with mlflow.start_run():
         classifier = ImageClassifier(network, RECIPE, RULE, PROVENANCE)
-        return tracking.register_version(classifier, metrics=METRICS, warnings=WARNINGS, tags={"git_commit": "abc"})
+        return versions.register_version(classifier, metrics=METRICS, warnings=WARNINGS, tags={"git_commit": "abc"})
 
 
 def test_a_version_has_the_provenance_of_its_model(registered):
@@ -72,9 +72,9 @@ def test_the_version_in_use_is_the_champion_or_else_the_newest(registered):
     client.create_registered_model("cxr-counted")
     for _ in range(11):
         client.create_model_version("cxr-counted", source=registered["uri"])
-    assert tracking.version_in_use("cxr-counted") == "models:/cxr-counted/11"
+    assert versions.version_in_use("cxr-counted") == "models:/cxr-counted/11"
     client.set_registered_model_alias("cxr-counted", "champion", "1")
-    assert tracking.version_in_use("cxr-counted") == "models:/cxr-counted@champion"
+    assert versions.version_in_use("cxr-counted") == "models:/cxr-counted@champion"
 
 
 @pytest.mark.parametrize(
@@ -82,32 +82,32 @@ def test_the_version_in_use_is_the_champion_or_else_the_newest(registered):
     [(False, "kedro run --pipeline=chest"), (True, "kedro run --env demo --pipeline=chest")],
 )
 def test_a_message_says_how_to_train_the_first_version(phantom, command):
-    name = tracking.model_name("chest", phantom=phantom)
+    name = aliases.model_name("chest", phantom=phantom)
     assert name == ("cxr-chest-demo" if phantom else "cxr-chest")
     with pytest.raises(UserError, match=f"No version of {name} .*: {command};") as raised:
-        tracking.version_in_use(name)
+        versions.version_in_use(name)
     assert "--params chest.scoring.model=models:/NAME/VERSION" in str(raised.value)
 
 
 def test_a_uri_is_resolved_to_the_version_that_it_points_to_now(registered):
     mlflow.MlflowClient().set_registered_model_alias(NAME, "best", "1")
-    expected = tracking.ModelVersion(f"models:/{NAME}/1", NAME, 1, registered["run_id"])
+    expected = versions.ModelVersion(f"models:/{NAME}/1", NAME, 1, registered["run_id"])
     for uri in (f"models:/{NAME}@best", f"models:/{NAME}/latest", expected.uri):
-        assert tracking.resolve_version(uri) == expected
+        assert versions.resolve_version(uri) == expected
 
 
 @pytest.mark.parametrize("uri", ["models:/absent/1", f"models:/{NAME}/99", f"models:/{NAME}@nobody", "models:/a/b/c"])
 def test_a_missing_version_is_a_mistake(registered, uri):
     with pytest.raises(UserError, match=f"{uri} .*such as models:/cxr-effusion/1"):
-        tracking.resolve_version(uri)
+        versions.resolve_version(uri)
 
 
 @pytest.mark.parametrize("uri", ["runs:/0123456789abcdef/model", "/no/such/folder", None])
 def test_a_missing_model_and_one_of_another_project_cannot_be_loaded(tmp_path, uri):
     (tmp_path / "MLmodel").write_text("flavors: {}\n")
-    assert tracking.resolve_version(uri or str(tmp_path)).version is None
+    assert versions.resolve_version(uri or str(tmp_path)).version is None
     with pytest.raises(UserError, match=f"No usable model at {uri}" if uri else "another program registered it"):
-        tracking.load_classifier(uri or str(tmp_path))
+        versions.load_classifier(uri or str(tmp_path))
 
 
 def test_an_unavailable_server_is_not_taken_for_a_missing_model(monkeypatch):
@@ -116,7 +116,7 @@ def test_an_unavailable_server_is_not_taken_for_a_missing_model(monkeypatch):
 
     monkeypatch.setattr(mlflow.MlflowClient, "get_model_version", unavailable)
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", unavailable)
-    for function in (tracking.resolve_version, tracking.load_classifier):
+    for function in (versions.resolve_version, versions.load_classifier):
         with pytest.raises(mlflow.MlflowException, match="Connection refused"):
             function("models:/cxr-effusion/1")
 
@@ -129,4 +129,4 @@ def test_a_damaged_file_of_a_version_is_reported(network, tmp_path, monkeypatch,
     (folder / file).unlink() if damage is None else (folder / file).write_bytes(damage)
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda uri, dst_path: str(tmp_path))
     with pytest.raises(UserError, match=r"^The model models:/cxr-effusion/1 in MLflow .*Restore a copy"):
-        tracking.load_classifier("models:/cxr-effusion/1")
+        versions.load_classifier("models:/cxr-effusion/1")

@@ -41,10 +41,10 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stopped:
-        from cxr_pipeline import tracking
+        from cxr_pipeline.tracking import runs
 
         # Kedro calls the hooks for a failed run only for subclasses of `Exception`, which these are not.
-        tracking.end_active_run("KILLED")
+        runs.end_active_run("KILLED")
         end, status = ("Interrupted", 130) if isinstance(stopped, KeyboardInterrupt) else ("Terminated", 143)
         _exit(f"{end}. Finished work is kept: run the same command to resume.", status)
     except Exception as error:
@@ -89,7 +89,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         if (problem := _problem_of_disk(cause)) is not None:
             return problem, UserError.exit_code
         # Imported here, because MLflow takes seconds.
-        from cxr_pipeline.tracking import unavailable_message
+        from cxr_pipeline.tracking.server import unavailable_message
 
         if (message := unavailable_message(cause)) is not None:
             # A SQLite file on a full disk is unavailable, too.

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.experiments import cells, digests
@@ -18,6 +17,7 @@ from cxr_pipeline.framework.config import Ablation, Evaluation, Folders, Paralle
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.figures.intervals import draw_cells
 from cxr_pipeline.report.pages.ablation import render_ablation
+from cxr_pipeline.tracking import runs
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def run_cells(
         result = cells.load_outcome(folder)
         if result["run_id"] and current_run.run_id:
             # A cell of an earlier run is nested under the run that reuses it.
-            tracking.nest_run(result["run_id"], current_run.run_id)
+            runs.nest_run(result["run_id"], current_run.run_id)
         finished.append({**result, "name": name, "overrides": overrides[name], "folder": str(folder)})
     return finished
 

@@ -2,15 +2,15 @@
 
 import pandas as pd
 
-from cxr_pipeline import tracking
 from cxr_pipeline.experiments.leaderboard import leaderboard
 from cxr_pipeline.pipelines.stage import Pipeline, node
 from cxr_pipeline.report.pages.leaderboard import render_leaderboard
+from cxr_pipeline.tracking import model_index
 
 
 def rank_models() -> pd.DataFrame:
     """Rank the registered versions and ablation cells in MLflow."""
-    return leaderboard(tracking.measured_models())
+    return leaderboard(model_index.measured_models())
 
 
 def create_pipeline() -> Pipeline:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment.data_changes import (
     find_data_changes,
@@ -23,7 +22,7 @@ from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
-from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
+from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs, versions
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ def find_changes(
             f"Retraining keeps the splits, so {task.name}.splitting.renew has to be false. To renew the splits: "
             f"kedro run --pipeline={task.name} --params {task.name}.splitting.renew=true"
         )
-    model = tracking.model_name(task.name, phantom=sources.phantom)
+    model = aliases.model_name(task.name, phantom=sources.phantom)
     data = digests.table_digest(images[["sha256", "patient_id", *label_columns(images)]])
     digest = digests.result_digest(current_run.parameters, images=data)
     champion = aliases.aliases_of(model)[aliases.CHAMPION]
@@ -105,7 +104,7 @@ def validate_changes(
     return {**data_changes, "train": stopped is None, "stopped": stopped, "drift": report}
 
 
-def _load_reference(model: str, champion: int, task: Task) -> tuple[tracking.ModelVersion, pd.DataFrame, Any, Any]:
+def _load_reference(model: str, champion: int, task: Task) -> tuple[versions.ModelVersion, pd.DataFrame, Any, Any]:
     """Load the version with the alias reference, or the champion if it cannot be used."""
     number = aliases.aliases_of(model)[aliases.REFERENCE]
     if number is not None and number != champion:
@@ -116,9 +115,9 @@ def _load_reference(model: str, champion: int, task: Task) -> tuple[tracking.Mod
     return _load(model, champion, task)
 
 
-def _load(model: str, number: int, task: Task) -> tuple[tracking.ModelVersion, pd.DataFrame, Any, Any]:
+def _load(model: str, number: int, task: Task) -> tuple[versions.ModelVersion, pd.DataFrame, Any, Any]:
     """Load a version, its images, its reference profile and its classifier, both None without a profile."""
-    version = tracking.resolve_version(f"models:/{model}/{number}")
+    version = versions.resolve_version(f"models:/{model}/{number}")
     images, profile, classifier = artifacts.images_of_champion(model, number), artifacts.usable_profile(version), None
     if profile is not None:
         classifier = promotion_records.load_champion(model, number, kind=task.kind, classes=tuple(task.classes))

@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.sources import check_source
 from cxr_pipeline.framework.config import Drift, Folders, Sources, Task
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.pages.drift import render_drift
+from cxr_pipeline.tracking import aliases, versions
 from cxr_pipeline.tracking.artifacts import stored_profile
 
 _log = logging.getLogger(__name__)
@@ -35,9 +35,9 @@ def measure_drift(
     else:
         check_source("drift.source", source.layout, folders.raw / source.path, classes=task.classes, task=task.name)
         new_images = NewImages.from_listing(source.list_images(folders), source.reader(folders), task.labels)
-    model = tracking.model_name(task.name, phantom=sources.phantom)
-    version = tracking.resolve_version(drift.model or tracking.version_in_use(model))
-    classifier = tracking.load_classifier(version.uri)
+    model = aliases.model_name(task.name, phantom=sources.phantom)
+    version = versions.resolve_version(drift.model or versions.version_in_use(model))
+    classifier = versions.load_classifier(version.uri)
     classifier.check_classes(task.kind, tuple(task.classes), model=f"The model named by {task.name}.drift.model")
     stored = stored_profile(version)
     images = PreparedImages(folders.images, classifier.recipe)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import tracking
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import count_splits, select_split
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
@@ -21,6 +20,7 @@ from cxr_pipeline.evaluation.subgroups import evaluate_subgroups
 from cxr_pipeline.framework.config import Evaluation, Subgroups, Task, Thresholds
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.warnings import warnings
+from cxr_pipeline.tracking import runs
 
 
 def score_test(
@@ -66,7 +66,7 @@ def measure_test(
         **evaluate_sources(test_scores, **settings),
         **evaluate_policies(validation_scores, test_scores, rule, policies, chosen=chosen, **settings),
     }
-    tracking.log_summary(metrics, data_digest=data_report["data_digest"])
+    runs.log_summary(metrics, data_digest=data_report["data_digest"])
     return metrics
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.deployment.classifier import ImageClassifier
@@ -16,7 +15,7 @@ from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.framework.config import Evaluation, Folders, Retraining, Task
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.pages.promotion_record import decision_files, decision_record
-from cxr_pipeline.tracking import aliases, artifacts, promotion_records
+from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs, versions
 
 
 def register_model(
@@ -35,9 +34,9 @@ def register_model(
 ) -> dict[str, Any]:
     """Register the model as a version, and log its metrics, images and reference profile to the run."""
     # The evaluation stage also logged them, but possibly to an earlier run that was killed.
-    tracking.log_summary(metrics, data_digest=data_report["data_digest"])
+    runs.log_summary(metrics, data_digest=data_report["data_digest"])
     images = with_patients(images_used(manifest, splits, refused_images), manifest, folders.patient_key)
-    name = tracking.model_name(task.name, phantom=data_report["phantom"])
+    name = aliases.model_name(task.name, phantom=data_report["phantom"])
     tags = {"git_commit": git_commit(), "kedro_pipeline": task.name, "test_digest": metrics["images_digest"]}
     tags |= artifacts.log_images(images, name=name, key_file=folders.patient_key)
     artifacts.log_profile(drift_profile)
@@ -47,7 +46,7 @@ def register_model(
         "data_digest": data_report["data_digest"],
     }
     classifier = ImageClassifier(model, enhanced_images.recipe, rule_from_dict(decision_rule), provenance)
-    return tracking.register_version(classifier, metrics=metrics, warnings=warnings, tags=tags)
+    return versions.register_version(classifier, metrics=metrics, warnings=warnings, tags=tags)
 
 
 def decide_first_champion(

@@ -9,14 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.deployment.data_changes import extend_registry, find_moved
 from cxr_pipeline.experiments.jobs import Job, run_job
 from cxr_pipeline.experiments.task_run import MODULE, RunOutputs, TaskRun
 from cxr_pipeline.framework.config import Folders, Task
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
-from cxr_pipeline.tracking import promotion_records
+from cxr_pipeline.tracking import promotion_records, runs, versions
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ def train_challenger(
             failure = Unavailable if outcome.retryable else UserError
             raise failure(f"The challenger of {task.name} was not trained: {outcome.error} (see {log})")
     elif current_run.run_id:
-        tracking.nest_run(outputs.load("model_version")["run_id"], current_run.run_id)
+        runs.nest_run(outputs.load("model_version")["run_id"], current_run.run_id)
     for warning in outputs.load("warnings"):
         logger.warning("The challenger: %s", warning)
     # The versions of earlier challengers are in MLflow.
@@ -60,7 +59,7 @@ def _is_trained(outputs: RunOutputs, registry: pd.DataFrame) -> bool:
     if not outputs.path("report").exists():
         return False
     try:
-        tracking.resolve_version(outputs.load("model_version")["uri"])
+        versions.resolve_version(outputs.load("model_version")["uri"])
         return find_moved(registry, outputs.load("splits")).empty
     except UserError:
         return False

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cxr_pipeline import __version__, tracking
+from cxr_pipeline import __version__
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
@@ -15,6 +15,7 @@ from cxr_pipeline.deployment.scoring import Predictions, score_folder, summarise
 from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
 from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
+from cxr_pipeline.tracking import aliases, versions
 from cxr_pipeline.tracking.artifacts import usable_profile
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def score_images(
     images = find_images(scoring.folder, key=f"{task.name}.scoring.folder")
     version, chosen = _choose_version(task, sources, scoring)
     _log.info("Images are scored by %s: %s.", version.uri, chosen)
-    classifier = tracking.load_classifier(version.uri)
+    classifier = versions.load_classifier(version.uri)
     classifier.check_classes(task.kind, tuple(task.classes), model=f"The model named by {task.name}.scoring.model")
     screening = _screening(classifier, version, scoring, drift)
     outputs = folders.outputs / task.name
@@ -62,19 +63,19 @@ def score_images(
     }
 
 
-def _choose_version(task: Task, sources: Sources, scoring: Scoring) -> tuple[tracking.ModelVersion, str]:
+def _choose_version(task: Task, sources: Sources, scoring: Scoring) -> tuple[versions.ModelVersion, str]:
     """Return the version that scores, and the reason for the choice."""
     if scoring.model:
-        return tracking.resolve_version(scoring.model), "named by scoring.model"
-    name = tracking.model_name(task.name, phantom=sources.phantom)
-    uri = tracking.version_in_use(name)
-    version = tracking.resolve_version(uri)
+        return versions.resolve_version(scoring.model), "named by scoring.model"
+    name = aliases.model_name(task.name, phantom=sources.phantom)
+    uri = versions.version_in_use(name)
+    version = versions.resolve_version(uri)
     if uri == version.uri:
         return version, f"the newest version, because no version of {name} has the alias champion"
     return version, "the champion"
 
 
-def _screening(classifier: ImageClassifier, version: tracking.ModelVersion, scoring: Scoring, drift: Drift) -> Any:
+def _screening(classifier: ImageClassifier, version: versions.ModelVersion, scoring: Scoring, drift: Drift) -> Any:
     """Return the `Screening` of a version for out-of-distribution images; None without a reference profile."""
     from cxr_pipeline.deployment.scoring.out_of_distribution import Screening
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline import tracking
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.framework.config import Augmentation, Folders, Network, Task, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
+from cxr_pipeline.tracking import runs
 from cxr_pipeline.training.networks.weights import find_weights
 
 
@@ -30,7 +30,7 @@ def fit_model(
     from cxr_pipeline.training.settings import TrainingSettings
 
     def on_epoch(row: dict[str, Any]) -> None:
-        tracking.log_epoch(row)
+        runs.log_epoch(row)
         run_epoch_callback(row)
 
     train, validation = image_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)

@@ -11,11 +11,11 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner, ThreadRunner
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.locks import Locked, RunLock
 from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.framework import config, hooks
 from cxr_pipeline.framework.datasets.files import FiguresDataset, FileDataset
+from cxr_pipeline.tracking import runs
 
 PASSWORD = "postgresql://me:secret@host/studies"
 SPACE = {"model": {"dropout": {"low": 0, "high": 0.5}}}
@@ -130,10 +130,10 @@ def test_a_pipeline_without_a_task_has_no_run(run):
 @pytest.fixture
 def started(monkeypatch):
     """The arguments of the runs that were started, with a stub of MLflow."""
-    runs = []
-    monkeypatch.setattr(tracking, "start_run", lambda *args, **run: runs.append(run) or "current")
-    monkeypatch.setattr(tracking, "end_active_run", lambda status: None)
-    return runs
+    started = []
+    monkeypatch.setattr(runs, "start_run", lambda *args, **run: started.append(run) or "current")
+    monkeypatch.setattr(runs, "end_active_run", lambda status: None)
+    return started
 
 
 def start(hook):

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.experiments import search
 from cxr_pipeline.experiments.search import StudyPlan
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.processes import cell, trial
+from cxr_pipeline.tracking import runs
 from cxr_pipeline.training.callbacks import run_epoch_callback
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
@@ -39,7 +39,7 @@ def plan(folder, **changes):
 @pytest.fixture
 def run(tmp_path, current_run, monkeypatch):
     """Run a trial with the given training; return the study."""
-    monkeypatch.setattr(tracking, "last_run_id", lambda: "run 1")
+    monkeypatch.setattr(runs, "last_run_id", lambda: "run 1")
 
     def run(training, selector=AUC, **changes):
         monkeypatch.setattr(cell, "execute", training)

@@ -9,13 +9,12 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.files import remove_leftovers, written_atomically
 from cxr_pipeline.common.locks import RunLock
 from cxr_pipeline.common.mappings import flatten, hide_passwords, json_digest
 from cxr_pipeline.experiments.task_run import CURRENT_RUN, TaskRun
 from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, task_of, task_of_node
-from cxr_pipeline.tracking import runs
+from cxr_pipeline.tracking import aliases, runs
 
 # Maximum length of the name of a parameter in MLflow, and the characters that are not allowed in it.
 _LONGEST_KEY = 250
@@ -53,8 +52,8 @@ class Lifecycle(Configured):
         sources = f"params:{task}.sources"
         phantom = sources in catalog and bool(catalog.load(sources).phantom)
         given = {name: value for name, value in hide_passwords(run_params).items() if value}
-        run_id = tracking.start_run(
-            tracking.model_name(task, phantom=phantom),
+        run_id = runs.start_run(
+            aliases.model_name(task, phantom=phantom),
             name=self.cell.get("name") or names,
             folder=_folder_id(folder),
             artifacts=self._config_loader["globals"]["artifacts"],
@@ -84,7 +83,7 @@ class Lifecycle(Configured):
         blocks = parameter_blocks(inputs).items()
         named = {name.removeprefix(prefix).removeprefix("params:"): block for name, block in blocks}
         flat = flatten(hide_passwords(named))
-        tracking.log_params({_REFUSED.sub("_", name)[:_LONGEST_KEY]: value for name, value in flat.items()})
+        runs.log_params({_REFUSED.sub("_", name)[:_LONGEST_KEY]: value for name, value in flat.items()})
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
@@ -96,13 +95,13 @@ class Lifecycle(Configured):
     @hook_impl
     def after_pipeline_run(self) -> None:
         """End the MLflow run and release the lock."""
-        tracking.end_active_run("FINISHED")
+        runs.end_active_run("FINISHED")
         self._release()
 
     @hook_impl
     def on_pipeline_error(self, error: BaseException) -> None:
         """End the MLflow run, ``FAILED`` after an error or ``KILLED`` after a signal, and release the lock."""
-        tracking.end_active_run("FAILED" if isinstance(error, Exception) else "KILLED")
+        runs.end_active_run("FAILED" if isinstance(error, Exception) else "KILLED")
         self._release()
 
     def _release(self) -> None:

@@ -9,7 +9,6 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import nest
 from cxr_pipeline.data import sources
@@ -20,6 +19,7 @@ from cxr_pipeline.framework.config import Ablation, Drift, Folders, Network, Sco
 from cxr_pipeline.framework.config.experiments import CellBlocks, check_cells, check_overrides
 from cxr_pipeline.framework.hooks.runs import Configured, task_of, tasks_of
 from cxr_pipeline.framework.invalid_parameters import check_parameters
+from cxr_pipeline.tracking import server
 from cxr_pipeline.training.checks import check_network
 
 # Parameters of a search that decide whether a network can be trained.
@@ -46,7 +46,7 @@ class Preflight(Configured):
         if stages == {"drift"} and blocks[Drift].source is None:
             find_images(blocks[Drift].folder, key=f"{blocks[Task].name}.drift.folder")
         project = self._config_loader["globals"]
-        tracking.connect(project["tracking_uri"], artifacts=project["artifacts"])
+        server.connect(project["tracking_uri"], artifacts=project["artifacts"])
         # Scoring and drift do not read sources.
         if not {Task, Folders} <= set(blocks) or Scoring in blocks or stages == {"drift"}:
             return

@@ -6,12 +6,12 @@ from pathlib import Path
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.experiments.cells import save_mlflow_run
 from cxr_pipeline.experiments.jobs import receive_payload
 from cxr_pipeline.experiments.task_run import SHARED_INPUTS, TaskRun
 from cxr_pipeline.framework.exit import clean_exit
+from cxr_pipeline.tracking import runs
 
 
 def execute(run: TaskRun) -> None:
@@ -37,7 +37,7 @@ def execute(run: TaskRun) -> None:
                 to_outputs=[f"{run.task}.{run.to_output}"],
             )
         finally:
-            save_mlflow_run(Path(run.runtime_params["cell"]["folder"]), tracking.last_run_id())
+            save_mlflow_run(Path(run.runtime_params["cell"]["folder"]), runs.last_run_id())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from typing import Any
 
 import optuna
 
-from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over, nest
 from cxr_pipeline.experiments import search
@@ -21,6 +20,7 @@ from cxr_pipeline.experiments.search import StudyPlan
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.exit import clean_exit
 from cxr_pipeline.framework.processes import cell
+from cxr_pipeline.tracking import runs
 from cxr_pipeline.training.callbacks import epoch_callback
 from cxr_pipeline.training.checkpoints import Row
 from cxr_pipeline.training.epoch_selection import EpochSelector
@@ -63,7 +63,7 @@ class Objective:
         return value
 
     def _report(self, trial: optuna.Trial, row: Row) -> None:
-        if not self.history and (run_id := tracking.last_run_id()) is not None:
+        if not self.history and (run_id := runs.last_run_id()) is not None:
             trial.set_user_attr("run_id", run_id)
         self.history.append(row)
         value = float(row[self.selector.monitor])
