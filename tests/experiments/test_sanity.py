@@ -8,18 +8,18 @@ from shipped import parameters_of
 
 from cxr_pipeline.experiments import sanity
 from cxr_pipeline.experiments.sanity import Subject, balanced_subset, shuffle_labels
+from cxr_pipeline.framework.config import Training
 from cxr_pipeline.training.epoch_selection import EpochSelector
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
-from cxr_pipeline.training.settings import TrainingSettings
 
 SIZE = 16
 REGULARISED = {"schedule": "cosine", "weight_decay": 1.0, "head_weight_decay": 1.0, "patience": 1}
 FAST = {"learning_rate": 5e-3, "batch_size": 16, "epochs": 2}
 FINE_TUNING = {"cut": "block3_pool", "learning_rate": 5e-3, "batch_size": 16, "epochs": 3}
-SETTINGS = TrainingSettings.from_dict(
-    {**parameters_of()["training"], **REGULARISED, **FAST, "fine_tuning": FINE_TUNING, "mixed_bfloat16": False}
+SETTINGS = Training(
+    **{**parameters_of()["training"], **REGULARISED, **FAST, "fine_tuning": FINE_TUNING, "mixed_bfloat16": False}
 )
 
 

@@ -13,6 +13,7 @@ from cxr_pipeline.experiments import cells
 from cxr_pipeline.experiments.jobs import Outcome
 from cxr_pipeline.framework.config import Ablation, Folders, Parallel, Task
 from cxr_pipeline.pipelines import ablation as nodes
+from cxr_pipeline.tracking import runs
 
 CELLS = {
     "baseline": {},
@@ -50,9 +51,9 @@ def started(monkeypatch):
 @pytest.fixture
 def nested(monkeypatch):
     """The MLflow runs that were nested below others."""
-    runs = set()
-    monkeypatch.setattr(runs, "nest_run", lambda run, parent: runs.add((run, parent)))
-    return runs
+    nested = set()
+    monkeypatch.setattr(runs, "nest_run", lambda run, parent: nested.add((run, parent)))
+    return nested
 
 
 def run_cells(run, parameters):

@@ -8,19 +8,19 @@ import pytest
 from shipped import parameters_of
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.framework.config import Training
 from cxr_pipeline.training.epoch_selection import validation_metrics
 from cxr_pipeline.training.fitting import Trainer, computing_in_bfloat16, fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.architectures import SMALLEST_SIZES
 from cxr_pipeline.training.networks.backbones import BACKBONES
 from cxr_pipeline.training.networks.build import build_model
-from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 SIZE = 32
 FINE_TUNING = {"cut": "block3_pool", "epochs": 3, "learning_rate": 1e-3, "batch_size": 16}
 CHANGES = {"epochs": 3, "learning_rate": 3e-3, "batch_size": 16, "head_weight_decay": 1e-3, "tolerance": 0.0}
-SETTINGS = TrainingSettings.from_dict(
-    {**parameters_of()["training"], **CHANGES, "patience": None, "seed": 0, "fine_tuning": FINE_TUNING}
+SETTINGS = Training(
+    **{**parameters_of()["training"], **CHANGES, "patience": None, "seed": 0, "fine_tuning": FINE_TUNING}
 )
 AUGMENTATION = {
     **{"rotation": 5.0, "translation": 0.05, "zoom": 0.0, "brightness": 0.1, "contrast": 0.0, "noise": 0.01},
@@ -311,7 +311,7 @@ def test_a_backbone_is_trained_only_above_its_cut(name, cut, tmp_path):
 
     remember({"phase": "start"})
     settings = {"epochs": 1, "optimizer": "sgd", "tolerance": 1e9}
-    fine_tuning = FineTuningSettings(cut=cut, epochs=1, learning_rate=1e-2, batch_size=4)
+    fine_tuning = replace(SETTINGS.fine_tuning, cut=cut, epochs=1, learning_rate=1e-2, batch_size=4)
     run(images, tmp_path, model=model, on_epoch=remember, fine_tuning=fine_tuning, **settings)
     head = {"probability/kernel", "probability/bias"}
     assert changed("start", "frozen") == head

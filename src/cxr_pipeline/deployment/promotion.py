@@ -119,10 +119,9 @@ def decide(
 ) -> Decision:
     """Apply the promotion rule.
 
-    A challenger is promoted if it reaches every floor, its sensitivity is not worse than the champion's by
-    ``sensitivity_margin`` or more, and it is an improvement. For a first version, only the floors apply. An undefined
-    metric meets no condition, nor does one with too few patients for an interval; such a difference meets only that of
-    a margin of 1.
+    A challenger is promoted if it reaches every floor, its sensitivity is not worse than the champion's, and it is an
+    improvement. For a first version, only the floors apply. An undefined metric meets no condition, nor does one with
+    too few patients for an interval; such a difference meets only that of a margin of 1.
 
     Args:
         metrics: of the challenger on all its test images, each with ``value``.

@@ -131,8 +131,7 @@ def cell_table(
 
 
 def _selected_epoch(history: pd.DataFrame, training: Mapping[str, Any]) -> dict[str, Any]:
-    selector = EpochSelector(training["monitor"], training["tolerance"], training["patience"])
-    row = history.iloc[selector.select([{selector.monitor: value} for value in history[selector.monitor]])]
+    row = EpochSelector(training["monitor"], training["tolerance"], training["patience"]).select_row(history)
     return {"validation_auc": row["val_auc"], "kept_epoch": int(row["epoch"])}
 
 

@@ -18,7 +18,6 @@ from cxr_pipeline.report.figures.curves import training_curves
 from cxr_pipeline.report.figures.images import class_samples, mistakes
 from cxr_pipeline.report.figures.scores import draw_scores, rank_mistakes
 from cxr_pipeline.report.pages.report import render_card, render_report
-from cxr_pipeline.training.epoch_selection import EpochSelector
 
 
 def draw_figures(
@@ -45,8 +44,7 @@ def draw_figures(
 
 def _selected_epoch(history: pd.DataFrame, training: Training) -> dict[str, Any]:
     """Return ``epoch`` and ``phase`` of the selected epoch."""
-    selector = EpochSelector(training.monitor, training.tolerance, training.patience)
-    selected = history.iloc[selector.select([{training.monitor: value} for value in history[training.monitor]])]
+    selected = training.selector.select_row(history)
     return {"epoch": int(selected["epoch"]), "phase": str(selected["phase"])}
 
 

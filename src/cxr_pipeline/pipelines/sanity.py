@@ -12,7 +12,6 @@ from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.framework.config import Folders, Network, Sanity, Task, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.figures.sanity import sanity_figure
-from cxr_pipeline.training.networks.weights import find_weights
 
 logger = logging.getLogger(__name__)
 
@@ -32,26 +31,14 @@ def check_sanity(
     """Run the sanity checks, in ``verdicts``, with the training parameters of the task."""
     from cxr_pipeline.experiments import sanity as checks
     from cxr_pipeline.training.image_sets import image_sets
-    from cxr_pipeline.training.networks.build import build_model
-    from cxr_pipeline.training.settings import TrainingSettings
 
     train, validation = image_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
-    build = partial(
-        build_model,
-        **model.model_dump(exclude={"weights", "dropout"}),
-        weights_file=find_weights(model.name, model.weights, folders.raw),
-        size=enhanced_images.recipe.size,
-        n_outputs=len(task.outputs),
-        exclusive=task.exclusive,
-        cut=training.fine_tuning.cut,
-        dropout=0.0,
-        seed=training.seed,
-    )
+    network, size = model.model_copy(update={"dropout": 0.0}), enhanced_images.recipe.size
     subject = checks.Subject(
-        build=build,
+        build=partial(network.build, size=size, task=task, training=training, raw=folders.raw),
         train=train,
         validation=validation,
-        settings=TrainingSettings.from_dict(training.model_dump()),
+        settings=training,
         exclusive=task.exclusive,
         features=folders.features,
         checkpoints=folders.checkpoints,

@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_pipeline.data.confounding import CONFOUNDED_AUC, source_baseline
+from cxr_pipeline.data.confounding import source_baseline
 from cxr_pipeline.data.leakage import check_splits
 from cxr_pipeline.data.splits import assign_splits, count_splits
 from cxr_pipeline.framework.config import Splitting, Task
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
-from cxr_pipeline.report.warnings import few_patients
+from cxr_pipeline.report.warnings import confounded, few_patients
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +35,8 @@ def split_patients(
 def measure_confounding(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task) -> dict[str, Any]:
     """Measure how well the source alone predicts the class, and warn of confounding; empty with one source."""
     baseline = source_baseline(manifest, splits, outputs=task.outputs) or {}
-    aucs = {name: entry["auc"] for name, entry in baseline.get("per_class", {}).items()}
-    confounded = {name: auc for name, auc in aucs.items() if auc is not None and auc >= CONFOUNDED_AUC}
-    if confounded:
-        logger.warning(
-            "Source and class are confounded: on the test images the source alone predicts %s. The model may recognise "
-            "the hospital instead of the disease; check the metrics of each source.",
-            ", ".join(f"{name} with an AUC of {auc:.3f}" for name, auc in confounded.items()),
-        )
+    if warning := confounded({"confounding": baseline}):
+        logger.warning("%s", warning)
     return baseline
 
 

@@ -8,7 +8,6 @@ from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.framework.config import Augmentation, Folders, Network, Task, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.tracking import runs
-from cxr_pipeline.training.networks.weights import find_weights
 
 
 def fit_model(
@@ -26,28 +25,17 @@ def fit_model(
     from cxr_pipeline.training.callbacks import run_epoch_callback
     from cxr_pipeline.training.fitting import fit
     from cxr_pipeline.training.image_sets import image_sets
-    from cxr_pipeline.training.networks.build import build_model
-    from cxr_pipeline.training.settings import TrainingSettings
 
     def on_epoch(row: dict[str, Any]) -> None:
         runs.log_epoch(row)
         run_epoch_callback(row)
 
     train, validation = image_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
-    network = build_model(
-        **model.model_dump(exclude={"weights"}),
-        weights_file=find_weights(model.name, model.weights, folders.raw),
-        size=enhanced_images.recipe.size,
-        n_outputs=len(task.outputs),
-        exclusive=task.exclusive,
-        cut=training.fine_tuning.cut,
-        seed=training.seed,
-    )
     return fit(
-        model=network,
+        model=model.build(size=enhanced_images.recipe.size, task=task, training=training, raw=folders.raw),
         train=train,
         validation=validation,
-        settings=TrainingSettings.from_dict(training.model_dump()),
+        settings=training,
         exclusive=task.exclusive,
         augmentation=augmentation.model_dump(),
         features=folders.features,

@@ -17,7 +17,6 @@ from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.pages.tuning import draw_tuning, monitor_in_words, render_tuning
-from cxr_pipeline.training.epoch_selection import EpochSelector
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +39,7 @@ def search_parameters(
 
     plan = plan_study(data_report, splits, current_run, tuning, folders)
     folder = folders.outputs.absolute() / current_run.task / "tuning" / plan.name
-    selector = EpochSelector(training.monitor, training.tolerance, training.patience)
-    payload = {"plan": asdict(plan), "run": asdict(current_run), "folder": str(folder), "selector": asdict(selector)}
+    payload = {"plan": asdict(plan), "run": asdict(current_run), "folder": str(folder)}
 
     def run_trials(n: int) -> Iterator[str | None]:
         names = [f"{plan.name}-{uuid4().hex[:12]}" for _ in range(n)]

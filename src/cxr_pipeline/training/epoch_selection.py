@@ -41,6 +41,10 @@ class EpochSelector:
         sufficient = max(merits) - self.tolerance
         return max(index for index, merit in enumerate(merits) if merit >= sufficient)
 
+    def select_row(self, history: pd.DataFrame) -> "pd.Series[Any]":
+        """Return the selected row of a table."""
+        return history.iloc[self.select([{self.monitor: value} for value in history[self.monitor]])]
+
     def stop(self, history: Sequence[Mapping[str, Any]]) -> int | None:
         """Return the number of epochs after which early stopping ends a phase with this history, or None."""
         if self.patience is None:

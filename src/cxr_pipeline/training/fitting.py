@@ -93,7 +93,7 @@ def fit(
         settings,
         exclusive,
         on_epoch,
-        selector=EpochSelector(settings.monitor, settings.tolerance, settings.patience),
+        selector=settings.selector,
         loss=build_loss(settings.loss, prevalence=train.prevalence, exclusive=exclusive),
     )
     history = trainer.run(phases)

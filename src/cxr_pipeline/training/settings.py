@@ -1,11 +1,17 @@
-"""Settings of a training, and the versions that its result depends on. Neither needs TensorFlow."""
+"""Settings of a training, whose types and bounds the configuration checks, and versions that its result depends on.
+
+Neither needs TensorFlow.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Self
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+from cxr_pipeline.training.epoch_selection import EpochSelector, Monitor
 
 # Increase it when the same settings train differently, or when checkpoints are stored differently.
 FITTING = 3
@@ -28,9 +34,9 @@ class FineTuningSettings:
     """
 
     cut: str | None
-    epochs: int
-    learning_rate: float
-    batch_size: int
+    epochs: Annotated[int, Ge(0)]
+    learning_rate: Annotated[float, Gt(0)]
+    batch_size: Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True)
@@ -44,22 +50,22 @@ class TrainingSettings:
         seed: seed of the order of images.
     """
 
-    loss: str
-    optimizer: str
-    learning_rate: float
-    schedule: str
-    weight_decay: float
-    head_weight_decay: float
-    epochs: int
-    batch_size: int
-    monitor: str
-    tolerance: float
-    patience: int | None
+    loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"]
+    optimizer: Literal["adam", "adamw", "adamax", "sgd", "rmsprop"]
+    learning_rate: Annotated[float, Gt(0)]
+    schedule: Literal["constant", "cosine"]
+    weight_decay: Annotated[float, Ge(0)]
+    head_weight_decay: Annotated[float, Ge(0)]
+    epochs: Annotated[int, Ge(1)]
+    batch_size: Annotated[int, Ge(1)]
+    monitor: Monitor
+    tolerance: Annotated[float, Ge(0)]
+    patience: Annotated[int, Ge(1)] | None
     mixed_bfloat16: bool
-    seed: int
+    seed: Annotated[int, Interval(ge=0, lt=2**31)]
     fine_tuning: FineTuningSettings
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from nested mappings, such as the ``training`` parameters."""
-        return cls(**{**values, "fine_tuning": FineTuningSettings(**values["fine_tuning"])})
+    @property
+    def selector(self) -> EpochSelector:
+        """The rule that selects the epoch of the final weights."""
+        return EpochSelector(self.monitor, self.tolerance, self.patience)

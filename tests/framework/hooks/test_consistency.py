@@ -1,5 +1,6 @@
 """Files of different runs are never combined, even after partial or killed runs."""
 
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any

@@ -3,7 +3,7 @@ import multiprocessing
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,6 @@ from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.processes import cell, trial
 from cxr_pipeline.tracking import runs
 from cxr_pipeline.training.callbacks import run_epoch_callback
-from cxr_pipeline.training.epoch_selection import EpochSelector
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
 
@@ -24,7 +23,7 @@ SPACE = {
     "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
     "training.fine_tuning.epochs": {"low": 0, "high": 8},
 }
-AUC = EpochSelector("val_auc", tolerance=0.0, patience=None)
+AUC = {"monitor": "val_auc", "tolerance": 0.0}
 Training = Callable[[TaskRun], object]
 
 
@@ -41,17 +40,17 @@ def run(tmp_path, current_run, monkeypatch):
     """Run a trial with the given training; return the study."""
     monkeypatch.setattr(runs, "last_run_id", lambda: "run 1")
 
-    def run(training, selector=AUC, **changes):
+    def run(training, selected_by=AUC, **changes):
         monkeypatch.setattr(cell, "execute", training)
-        trial.run_trial(payload(tmp_path, current_run, plan(tmp_path, **changes), selector))
+        trial.run_trial(payload(tmp_path, current_run, plan(tmp_path, **changes), selected_by))
         return search.open_study(plan(tmp_path))
 
     return run
 
 
-def payload(folder, run, study_plan, selector=AUC):
-    study = {"folder": str(folder / "trials"), "selector": asdict(selector)}
-    return {"plan": asdict(study_plan), "run": asdict(run), **study}
+def payload(folder, run, study_plan, selected_by=AUC):
+    run = replace(run, parameters={"training": selected_by})
+    return {"plan": asdict(study_plan), "run": asdict(run), "folder": str(folder / "trials")}
 
 
 def training_with(values, monitor="val_auc"):
@@ -68,10 +67,10 @@ def training_with(values, monitor="val_auc"):
 
 
 def test_a_trial_is_a_child_run_with_its_parameters(run, current_run, tmp_path):
-    runs = []
+    children = []
 
     def train(child):
-        runs.append(child)
+        children.append(child)
         training_with([0.5])(child)
 
     study = run(train)
@@ -79,8 +78,8 @@ def test_a_trial_is_a_child_run_with_its_parameters(run, current_run, tmp_path):
     params = study.trials[0].params
     fine_tuning = {"epochs": params["training.fine_tuning.epochs"]}
     overrides = {"learning_rate": params["training.learning_rate"], "fine_tuning": fine_tuning}
-    assert runs[0].to_output == "history", "a trial never reads a test image"
-    assert runs[0].runtime_params == {
+    assert children[0].to_output == "history", "a trial never reads a test image"
+    assert children[0].runtime_params == {
         **current_run.runtime_params,
         "effusion": {"training": overrides},
         "cell": {"name": "trial 0", "folder": str(folder), "parent_run": "parent"},
@@ -91,16 +90,16 @@ def test_a_trial_is_a_child_run_with_its_parameters(run, current_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("selector", "values", "value"),
+    ("selected_by", "values", "value"),
     [
         (AUC, [0.5, 0.9, 0.7], 0.9),
-        (EpochSelector("val_auc", 0.3, None), [0.5, 0.9, 0.7], 0.7),
-        (EpochSelector("val_loss", 0.0, None), [0.5, 0.2, 0.4], 0.2),
+        (AUC | {"tolerance": 0.3}, [0.5, 0.9, 0.7], 0.7),
+        (AUC | {"monitor": "val_loss"}, [0.5, 0.2, 0.4], 0.2),
         (AUC, [math.nan, 0.6], 0.6),
     ],
 )
-def test_the_value_of_a_trial_is_that_of_the_selected_epoch(run, selector, values, value):
-    study = run(training_with(values, selector.monitor), selector)
+def test_the_value_of_a_trial_is_that_of_the_selected_epoch(run, selected_by, values, value):
+    study = run(training_with(values, selected_by["monitor"]), selected_by)
     assert study.trials[0].value == value
     reported = {epoch: value for epoch, value in enumerate(values, start=1) if not math.isnan(value)}
     assert study.trials[0].intermediate_values == reported

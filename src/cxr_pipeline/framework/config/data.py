@@ -213,15 +213,7 @@ class Splitting(Parameters):
 
 
 class Resampling(Parameters):
-    """Sampling plan of the training images.
-
-    Args:
-        plan: ``none``, or repeat (``oversample``) or leave out (``undersample``) images until classes are equally
-            frequent.
-        class_weights: weight images so that all classes have the same total weight.
-        max_repeat: maximum number of times that an image is shown in an epoch; null for no limit.
-        within_sources: balance the classes within each source.
-    """
+    """Sampling plan of the training images, see `plan_sampling`; ``max_repeat`` is null for no limit."""
 
     plan: Literal["none", "oversample", "undersample"]
     class_weights: bool

@@ -22,9 +22,7 @@ class Scoring(Parameters):
         model: an MLflow model URI; null for the ``@champion`` of the task, or its newest version if there is none.
         heatmaps: write a heat map of each scored image, as PNG.
         parquet: write ``predictions.parquet`` in addition to ``predictions.csv``.
-        out_of_distribution: ``flag``: out-of-distribution images are scored, with a reason; ``refuse``: they are not
-            scored; ``ignore``: no screening.
-        false_alarms: fraction of images of the training distribution that may be flagged.
+        out_of_distribution, false_alarms: see `Screening` and `OutlierDetector`.
         on_drift: if the drift check of the folder results in ``refuse``: ``warn`` logs and records it; ``refuse``
             writes no predictions.
     """
@@ -53,15 +51,7 @@ class DriftLimits(Parameters):
 
 
 class DriftFamilies(Parameters):
-    """Limits of each family of tests, in its own measure of effect size.
-
-    Args:
-        pixels: largest distance between distribution functions, 0 to 1.
-        features: AUC of a classifier between new images and the reference, 0.5 to 1.
-        scores: population stability index.
-        prevalence: Cohen's h.
-        calibration: difference in probability.
-    """
+    """Limits of each family of tests, in its own measure of effect size; see ``deployment.drift.two_sample_tests``."""
 
     pixels: DriftLimits
     features: DriftLimits
@@ -71,15 +61,13 @@ class DriftFamilies(Parameters):
 
 
 class Drift(Parameters):
-    """Drift detection.
+    """Drift detection; see `detect_drift`.
 
     Args:
         folder: new images; their patients and labels are unknown.
         source: new images with patients and labels, instead of ``folder``.
         model: MLflow model URI; null for the champion, or the newest version without a champion.
-        alpha: probability of at least one significant test in a check of images without drift.
         min_images, max_images: number of images in each sample of a test, one per patient.
-        seed: of the sample of one image per patient.
     """
 
     folder: str | None
@@ -100,15 +88,10 @@ class Drift(Parameters):
 
 
 class Retraining(Parameters):
-    """Validation of changed data and the promotion rule.
+    """Validation of changed data, and the promotion rule; see `cxr_pipeline.deployment.promotion.decide`.
 
     Args:
-        floors: smallest value of each metric on the challenger's test images; null disables a floor.
-        sensitivity_margin: the lower end of the difference in sensitivity from the champion, each at its own
-            frozen threshold, must be above minus this margin.
-        auc_margin: the same for AUC, if not being worse is enough.
-        improvement: ``better``: AUC must be significantly higher. ``better_or_newer``: or not worse, if the challenger
-            was trained on images, labels or patients that the champion did not have.
+        floors: null disables a floor.
         max_relabelled_fraction: largest fraction of the champion's images that may have new labels; the run stops above
             it.
         on_drift: action if the drift verdict on new images is ``refuse``: ``refuse`` stops the run; ``warn`` trains a

@@ -1,13 +1,16 @@
 """Parameters of the network, its training with augmentation, and the sanity checks."""
 
 from difflib import get_close_matches
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from cxr_pipeline.framework.config.data import Task
 from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
-from cxr_pipeline.training.epoch_selection import Monitor
 from cxr_pipeline.training.networks.architectures import ARCHITECTURES
+from cxr_pipeline.training.networks.weights import find_weights
+from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 
 def _architecture(name: str) -> str:
@@ -25,10 +28,7 @@ class Network(Parameters):
         name: ``small_cnn``, ``cnn`` or a backbone.
         weights: ``none``, ``imagenet``, or the path of a weights file; ``imagenet`` weights are searched in
             ``<raw>/weights/`` and in Keras' cache before they are downloaded.
-        head_units: units of the dense layer between the pooled features and the output; 0 for none.
-        dropout: fraction of the pooled features dropped in training.
-        pooling: ``average`` of the last feature map, or ``multilevel``: its averages and maxima and the averages of
-            finer maps, all standardised.
+        head_units, dropout, pooling: see `build_model`.
     """
 
     name: Annotated[str, AfterValidator(_architecture)]
@@ -37,32 +37,29 @@ class Network(Parameters):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     pooling: Literal["average", "multilevel"]
 
+    def build(self, *, size: int, task: Task, training: "Training", raw: Path) -> Any:
+        """Build the network of a task for images with a side of ``size`` pixels."""
+        from cxr_pipeline.training.networks.build import build_model
 
-class FineTuning(Parameters):
-    """The second phase of a pretrained backbone; see ``training.settings.FineTuningSettings``."""
+        return build_model(
+            **self.model_dump(exclude={"weights"}),
+            weights_file=find_weights(self.name, self.weights, raw),
+            size=size,
+            n_outputs=len(task.outputs),
+            exclusive=task.exclusive,
+            cut=training.fine_tuning.cut,
+            seed=training.seed,
+        )
 
-    cut: str | None
-    epochs: Annotated[int, Field(ge=0)]
-    learning_rate: Annotated[float, Field(gt=0)]
-    batch_size: Annotated[int, Field(ge=1)]
+
+# mypy does not see that `Parameters` are frozen, too.
+class FineTuning(Parameters, FineTuningSettings):  # type: ignore[misc]
+    """The second phase of a pretrained backbone."""
 
 
-class Training(Parameters):
-    """The training of the network; see ``training.settings.TrainingSettings`` and ``training.epoch_selection``."""
+class Training(Parameters, TrainingSettings):  # type: ignore[misc]
+    """The training of the network."""
 
-    loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"]
-    optimizer: Literal["adam", "adamw", "adamax", "sgd", "rmsprop"]
-    learning_rate: Annotated[float, Field(gt=0)]
-    schedule: Literal["constant", "cosine"]
-    weight_decay: Annotated[float, Field(ge=0)]
-    head_weight_decay: Annotated[float, Field(ge=0)]
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
-    monitor: Monitor
-    tolerance: Annotated[float, Field(ge=0)]
-    patience: Annotated[int, Field(ge=1)] | None
-    mixed_bfloat16: bool
-    seed: Seed
     fine_tuning: FineTuning
 
 

@@ -21,12 +21,7 @@ Axis = dict[str, Any]
 
 
 class MedianPruner(Parameters):
-    """Prune a trial whose best value so far is worse than the median of earlier trials at the same epoch.
-
-    Args:
-        n_startup_trials: number of first trials that are never pruned.
-        n_warmup_steps: number of epochs before which a trial is not pruned.
-    """
+    """Prune a trial that is worse than the median of earlier ones at the same epoch; see Optuna's ``MedianPruner``."""
 
     name: Literal["median"]
     n_startup_trials: Annotated[int, Field(ge=0)] = 5

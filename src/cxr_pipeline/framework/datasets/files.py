@@ -130,12 +130,6 @@ class PreparedImagesDataset(FileDataset):
 
     It exists when both the file and the folder of the images exist, so that ``--only-missing-outputs`` prepares
     deleted images again.
-
-    Example of a catalog entry::
-
-        enhanced_images:
-          type: cxr_pipeline.framework.datasets.files.PreparedImagesDataset
-          filepath: data/03_primary/enhanced_images.json
     """
 
     suffixes = (".json",)
@@ -152,15 +146,7 @@ class PreparedImagesDataset(FileDataset):
 
 
 class FiguresDataset(PathDataset):
-    """Figures by name, as ``<name>.png`` in a folder; saving removes all other figures.
-
-    Example of a catalog entry::
-
-        figures:
-          type: cxr_pipeline.framework.datasets.files.FiguresDataset
-          filepath: data/08_reporting/figures
-          metadata: {mlflow: artifact}
-    """
+    """Figures by name, as ``<name>.png`` in a folder; saving removes all other figures."""
 
     def _read(self) -> dict[str, bytes]:
         paths = sorted(path for path in self._filepath.iterdir() if path.match("[!.]*.png"))
@@ -180,12 +166,6 @@ class NewFilesDataset(PathDataset):
     """Contents by file name, text or bytes; saving adds files to a folder and never overwrites one.
 
     Files that end in ``.parquet`` are bytes, all others text in UTF-8.
-
-    Example of a catalog entry::
-
-        decisions:
-          type: cxr_pipeline.framework.datasets.files.NewFilesDataset
-          filepath: data/08_reporting/decisions
     """
 
     def _read(self) -> dict[str, str | bytes]:

@@ -36,7 +36,6 @@ class Objective:
     plan: StudyPlan
     run: TaskRun
     folder: Path
-    selector: EpochSelector
     history: list[Row] = field(default_factory=list)
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -66,32 +65,36 @@ class Objective:
         if not self.history and (run_id := runs.last_run_id()) is not None:
             trial.set_user_attr("run_id", run_id)
         self.history.append(row)
-        value = float(row[self.selector.monitor])
+        value = float(row[self._selector.monitor])
         if not math.isnan(value):
             trial.report(value, step=int(row["epoch"]))
             if trial.should_prune():
                 raise optuna.TrialPruned
 
+    @property
+    def _selector(self) -> EpochSelector:
+        training = self.run.parameters["training"]
+        return EpochSelector(training["monitor"], training["tolerance"], patience=None)
+
     def _value(self) -> float:
-        monitor = self.selector.monitor
-        value = float(self.history[self.selector.select(self.history)][monitor]) if self.history else math.nan
+        selector = self._selector
+        value = float(self.history[selector.select(self.history)][selector.monitor]) if self.history else math.nan
         if math.isnan(value):
-            raise UserError(f"{monitor} is not defined in any epoch on these validation images.")
+            raise UserError(f"{selector.monitor} is not defined in any epoch on these validation images.")
         return value
 
 
 def run_trial(payload: Mapping[str, Any]) -> None:
     """Run one trial, unless other processes already run all trials that the study needs.
 
-    The payload has ``plan``, ``run`` and ``selector``, each the JSON form of its dataclass, and ``folder``. Any error
-    of the trial is raised after it was recorded in the study.
+    The payload has ``plan`` and ``run``, each the JSON form of its dataclass, and ``folder``. Any error of the trial is
+    raised after it was recorded in the study.
     """
     plan = StudyPlan(**payload["plan"])
     study = search.open_study(plan)
     search.fail_stale_trials(study, plan.grace_period)
     if not search.is_complete(study, plan.n_trials):
-        run, selector = TaskRun(**payload["run"]), EpochSelector(**payload["selector"])
-        objective = Objective(plan, run, Path(payload["folder"]), selector)
+        objective = Objective(plan, TaskRun(**payload["run"]), Path(payload["folder"]))
         study.optimize(objective, n_trials=1)
 
 
