@@ -1,7 +1,6 @@
 import math
 import multiprocessing
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from optuna.trial import TrialState
 from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.experiments import search
 from cxr_pipeline.experiments.search import StudyPlan
-from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.processes import cell, trial
 from cxr_pipeline.tracking import runs
 from cxr_pipeline.training.callbacks import run_epoch_callback
@@ -24,7 +22,6 @@ SPACE = {
     "training.fine_tuning.epochs": {"low": 0, "high": 8},
 }
 AUC = {"monitor": "val_auc", "tolerance": 0.0}
-Training = Callable[[TaskRun], object]
 
 
 def plan(folder, **changes):
