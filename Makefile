@@ -10,7 +10,7 @@ RAW ?= ../shared/data
 # Of test-faults: another seed makes other faults.
 SEED ?= 1
 KILLS ?= 4
-INPUTS ?= 1400
+INPUTS ?= 700
 
 # Integration tests come first: the longest file must not be the last to start.
 PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder

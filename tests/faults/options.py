@@ -5,7 +5,7 @@ from pathlib import Path
 
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 KILLS = int(os.environ.get("FAULTS_KILLS", "4"))
-INPUTS = int(os.environ.get("FAULTS_INPUTS", "1400"))
+INPUTS = int(os.environ.get("FAULTS_INPUTS", "700"))
 # Number of the first kill and of the first input of each reader, to continue or repeat an earlier run.
 FIRST = int(os.environ.get("FAULTS_FIRST", "0"))
 # Folder for the inputs and the output of failures.

@@ -76,7 +76,3 @@ def test_a_run_on_a_read_only_disk_says_so(project: Project, disk: Path) -> None
     subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
     assert status == 1, process.printed()
     assert "read-only" in explanation(process).lower()
-    project.finish(SCENARIOS["effusion"][1])
-    # Before, because `undisturbed` may run.
-    found = project.facts()
-    assert found == project.undisturbed("effusion")[0]
