@@ -39,10 +39,11 @@ effusion:
   scoring: {heatmaps: true, parquet: true}
   drift: {min_images: 10}
 """
-# Files whose content a repeated run reproduces. Others name times, durations, MLflow runs or folders.
+# Files whose content a repeated run reproduces. Others name times, durations, MLflow runs or folders; a search that
+# is killed draws other values for the trials that it lost.
 _REPRODUCED = re.compile(
     r"(metrics|decision_rule|subgroups|warnings|sanity)\.json|(manifest|splits|test_scores|sampling_plan)\.parquet"
-    r"|(predictions|quarantine|classification_report)\.csv|best_parameters\.yml"
+    r"|(predictions|quarantine|classification_report)\.csv"
 )
 # A run that is killed after it has registered a version registers another one of the same network.
 _UNIQUE = re.compile(r"[0-9a-f]{12,}|\d{4}-\d\d-\d\dT\d{6}Z(_\d+)?|_\d+(?=\.html)")
