@@ -40,7 +40,7 @@ def parameters(tmp_path):
 def connected(monkeypatch):
     """The MLflow URIs that were connected to."""
     uris = []
-    monkeypatch.setattr("cxr_pipeline.tracking.connect", lambda uri, artifacts: uris.append(uri))
+    monkeypatch.setattr("cxr_pipeline.tracking.server.connect", lambda uri, artifacts: uris.append(uri))
     return uris
 
 
