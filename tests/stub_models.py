@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,17 +66,27 @@ def score(classifier: "ImageClassifier", contents: Iterable[bytes]) -> pd.DataFr
     return classifier.score_batch(prepare(classifier, contents))
 
 
+@cache
+def empty_mlflow() -> bytes:
+    """Return an empty SQLite file of MLflow, which takes seconds to create."""
+    import mlflow
+
+    with TemporaryDirectory() as folder:
+        mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        return Path(folder, "mlflow.db").read_bytes()
+
+
 @contextmanager
-def mlflow_file(folder: Path) -> Iterator[str]:
+def mlflow_file(folder: Path) -> Iterator[None]:
     """Use an empty MLflow in a SQLite file, with the experiment ``tests``."""
     import mlflow
 
-    uri = f"sqlite:///{folder}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
+    (folder / "mlflow.db").write_bytes(empty_mlflow())
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     mlflow.create_experiment("tests", artifact_location=str(folder / "artifacts"))
     mlflow.set_experiment("tests")
     try:
-        yield uri
+        yield
     finally:
         mlflow.set_tracking_uri(None)
 

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from cxr_pipeline.common.errors import UserError
@@ -70,15 +69,6 @@ def test_an_unreadable_record_and_that_of_an_ended_process_do_not_name_the_holde
         path.with_suffix(".json").write_text(text)
         with pytest.raises(Locked, match="holder unknown"):
             lock(path).acquire("chest")
-
-
-def test_a_process_is_identified_by_its_id_and_start_time():
-    here = Holder.current("chest")
-    assert not here.is_gone()
-    assert Holder(here.host, here.pid, here.started - 60, here.since, "chest").is_gone()
-    assert not Holder("elsewhere", here.pid, here.started - 60, here.since, "chest").is_gone()
-    free = next(pid for pid in range(2, 10**6) if not psutil.pid_exists(pid))
-    assert Holder(here.host, free, here.started, here.since, "chest").is_gone()
 
 
 def test_a_lock_is_released_if_its_record_cannot_be_written(path):

@@ -34,18 +34,6 @@ def test_links_to_folders_are_listed_if_they_lead_out(tmp_path):
     assert images == [("a/1.png", False), ("loop.png", True), ("outside", True)]
 
 
-def test_a_sample_changes_little_when_images_are_added(tmp_path):
-    images = find_images(str(write(tmp_path, *(f"{number}.png" for number in range(40)))), key=KEY)
-    first = {image.path for image in images.sample(10, seed=1)}
-    assert first == {image.path for image in images.sample(10, seed=1)}
-    assert first != {image.path for image in images.sample(10, seed=2)}
-    assert len(images.sample(100, seed=1)) == 40
-    write(tmp_path, *(f"{number}.png" for number in range(40, 80)))
-    later = {image.path for image in images.sample(10, seed=1)}
-    assert 0 < len(first & later) < 10
-    assert all(int(Path(name).stem) >= 40 for name in later - first)
-
-
 @pytest.mark.parametrize(
     ("folder", "message"),
     [

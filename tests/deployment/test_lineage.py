@@ -75,13 +75,6 @@ def test_an_exact_id_is_preferred_to_other_leading_zeros(tmp_path):
     assert images_of_patient(images, ["007"], tmp_path / "key")["sha256"].tolist() == ["b"]
 
 
-def test_another_key_or_an_unknown_patient_matches_nothing(images, tmp_path, monkeypatch):
-    unknown = MANIFEST.assign(patient_id=pd.Series([None] * 5, dtype="str"))
-    assert splits_of(with_patients(USED, unknown, tmp_path / "key"), "1") == {}
-    monkeypatch.setenv(VARIABLE, KEY + "!")
-    assert splits_of(images, "1") == {}
-
-
 def test_an_image_is_identified_by_its_content(tmp_path):
     file = tmp_path / "image.png"
     file.write_bytes(b"image")

@@ -148,23 +148,6 @@ def test_equal_thresholds_predict_the_most_probable_class_without_rounding_error
     assert made.decision.tolist() == ["normal", "mass"]
 
 
-def test_the_json_form_of_a_binary_rule():
-    y_true, y_score = draw_images("binary", 50)
-    images = np.vstack((y_true, [[np.nan]])), np.vstack((y_score, [[0.5]]))
-    rule = fit("binary", images, {"rule": "fixed", "value": 0.5}, "temperature")
-    values = rule.to_dict()
-    assert values.pop("message").startswith(f"At {rule.thresholds['effusion']:.4g} sensitivity is ")
-    assert values.pop("calibration")["method"] == "temperature"
-    assert values == {
-        "kind": "binary",
-        "classes": ["nofinding", "effusion"],
-        "thresholds": {"effusion": rule.output_rules[0].threshold},
-        "policy": {"rule": "fixed", "value": 0.5},
-        "policy_met": True,
-        "fitted_on": {"split": "validation", "n_images": 50, "n_positive": int(y_true.sum())},
-    }
-
-
 @pytest.mark.parametrize("kind", ["binary", "multilabel"])
 def test_argmax_requires_exclusive_classes(kind):
     images = draw_images(kind, 30)

@@ -14,7 +14,6 @@ from cxr_pipeline.evaluation.evaluate import (
     evaluate,
     evaluate_policies,
     evaluate_sources,
-    flatten_metrics,
     images_digest,
 )
 from cxr_pipeline.evaluation.intervals import UNDEFINED, measure_mean
@@ -142,24 +141,6 @@ def test_the_report_has_the_metrics_of_each_output_and_their_mean(measured):
     np.testing.assert_allclose(measures.loc[MACRO], measures.loc[list(NAMES)].mean())
     alone = classification_report(measured([part[:, :1] for part in images], outputs=("a",)))
     assert alone["class"].tolist() == ["a"]
-
-
-def test_metrics_are_flattened_to_names_for_mlflow():
-    metrics = {
-        **{"split": "test", "n_images": 40, "n_patients": None, "prevalence": 0.25, "thresholds": {"effusion": 0.375}},
-        "metrics": {"auc": {"value": 0.875, "low": 0.75, "high": 0.9375}, "precision": {"value": None}},
-        "per_class": {"effusion": {"f1": {"value": 0.5, "low": 0.25, "high": float("nan")}}},
-    }
-    assert flatten_metrics(metrics) == {
-        "test/n_images": 40,
-        "test/prevalence": 0.25,
-        "threshold/effusion": 0.375,
-        "test/auc": 0.875,
-        "test/auc_low": 0.75,
-        "test/auc_high": 0.9375,
-        "test/effusion/f1": 0.5,
-        "test/effusion/f1_low": 0.25,
-    }
 
 
 @pytest.mark.parametrize("grouped", [False, True])

@@ -182,12 +182,3 @@ def test_a_cell_is_compared_on_common_images_or_has_a_reason(cells, make_cell):
     assert table["p_value"].notna().tolist() == [False, True, False]
     assert table["not_compared"].isna().tolist() == [True, True, False]
     assert "no test image in common" in table["not_compared"].iloc[2]
-
-
-def test_column_types_do_not_depend_on_the_cells_and_survive_a_file(cells, table, tmp_path):
-    flat = table.reset_index()
-    flat.to_parquet(tmp_path / "cells.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "cells.parquet"), flat)
-    types = flat[["kept_epoch", "n_images", "collapsed", "error"]].dtypes.tolist()
-    assert types == [pd.Int64Dtype(), pd.Int64Dtype(), pd.BooleanDtype(), pd.StringDtype()]
-    assert tabulate([cells[3]]).dtypes[COLUMNS].tolist() == flat.dtypes[COLUMNS].tolist()

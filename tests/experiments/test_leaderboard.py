@@ -2,11 +2,9 @@ import json
 import math
 from datetime import UTC, datetime
 
-import pandas as pd
 import pytest
 
 from cxr_pipeline.experiments.leaderboard import Entry, leaderboard, parameters_that_differ
-from cxr_pipeline.framework.datasets.table import TableDataset
 
 NAN = math.nan
 
@@ -113,26 +111,3 @@ WITHOUT_EFFECT = [dict.fromkeys(("task.title", "drift.alpha", "tuning.space.mode
 )
 def test_parameters_differ_between_runs_that_logged_their_block(parameters, differing):
     assert parameters_that_differ(parameters) == differing
-
-
-def test_a_row_describes_the_model_and_survives_a_file(tmp_path):
-    metrics = {"auc": 0.5, "auc_low": 0.25, "auc_high": 0.75, "ece": 0.125, "n_images": 40.0}
-    links = {"run_url": "http://host/run", "url": "http://host/version"}
-    entries = [
-        entry("1e5", metrics=metrics, aliases=("best", "champion"), run_id="1" * 32, **links),
-        entry("2", 0.25, parameters={}),
-        entry("3", run_id=None),
-    ]
-    table = leaderboard(entries)
-    row = table.iloc[0]
-    expected = {"kind": "version", "aliases": "best, champion", "date": "2026-02-03T04:05:06+00:00", **metrics, **links}
-    assert row[list(expected)].to_dict() == expected
-    assert math.isnan(row["accuracy"])
-    dataset = TableDataset(
-        filepath=str(tmp_path / "table.csv"), text_columns=["run_id", "experiment_id", "name", "test_digest"]
-    )
-    dataset.save(table)
-    for loaded, saved in zip(dataset.load().to_dict("records"), table.to_dict("records"), strict=True):
-        for name, value in saved.items():
-            assert pd.isna(loaded[name]) if pd.isna(value) else loaded[name] == value
-    assert leaderboard([]).columns.tolist() == table.columns.tolist()

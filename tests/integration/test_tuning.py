@@ -1,4 +1,4 @@
-"""A search by two demo projects together, a run with the best parameters, and a leaderboard."""
+"""A search in the demo environment, a run with the best parameters, and a leaderboard."""
 
 import mlflow
 import pandas as pd
@@ -12,16 +12,12 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory, new_project, start_kedro):
-    """One of two projects that shared a study and an MLflow database."""
-    root = tmp_path_factory.mktemp("tuning")
-    folders = [new_project(root / name) for name in ("project", "other")]
-    arguments = ("run", "--env", "demo", "--pipeline=effusion_tuning", "--params")
-    params = f"{SMALL},effusion.tuning.storage=sqlite:///{root}/studies.db"
-    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{folders[0]}/mlflow.db"}
-    running = [start_kedro(folder, *arguments, params, **uri) for folder in folders]
-    assert [process.wait() for process in running] == [0, 0], "\n".join(process.printed() for process in running)
-    return folders[0]
+def tuned(tmp_path_factory, new_project, kedro):
+    """The project after the search."""
+    folder = new_project(tmp_path_factory.mktemp("tuning") / "project")
+    finished = kedro(folder, "run", "--env", "demo", "--pipeline=effusion_tuning", "--params", SMALL)
+    assert finished.returncode == 0, finished.stdout
+    return folder
 
 
 @pytest.fixture(scope="module")

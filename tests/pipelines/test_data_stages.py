@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.io import MemoryDataset
-from shipped import parameters_of
 from stage_runs import run_stage
 
 from cxr_pipeline.common.errors import UserError
@@ -15,7 +14,6 @@ from cxr_pipeline.data.images.dicom import MODALITIES
 from cxr_pipeline.data.splits import COLUMNS
 from cxr_pipeline.framework import config
 from cxr_pipeline.pipeline_registry import PREPARATION, pipeline_of
-from cxr_pipeline.pipelines import resampling as nodes
 from cxr_pipeline.pipelines.resolution import resize_images
 
 SIZE = 24
@@ -87,19 +85,6 @@ def test_every_image_goes_through_all_stages(parameters, images):
     assert manifest["label_ill"].sum() == 8
     assert splits.groupby("patient_id")["split"].nunique().max() == 1
     assert sorted(plan["image"]) == sorted(splits.loc[splits["split"] == "train", "image"])
-
-
-def test_the_preview_of_the_augmentation_starts_with_the_image_itself(parameters, images, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(nodes, "augmentation_preview", lambda views: drawn.append(views) or b"png")
-    results = run(parameters)
-    prepared, plan = results["enhanced_images"], results["sampling_plan"]
-    augmentation = config.Augmentation(**{**parameters_of()["augmentation"], "rotation": 10})
-    assert nodes.preview_augmentation(prepared, plan, augmentation) == b"png"
-    (views,) = drawn
-    assert views.shape == (6, 5, SIZE, SIZE)
-    np.testing.assert_array_equal(views[:, 0], prepared.read(sorted(plan["sha256"])[:6]))
-    assert all((views[:, view] != views[:, 0]).any() for view in range(1, 5))
 
 
 def test_patient_ids_that_are_added_later(parameters, images):

@@ -137,16 +137,3 @@ def test_the_champion_replaces_an_unusable_reference(known, tmp_path, lost):
     else:
         known.other_classes = 2
     assert compared(validate(known, tmp_path, n_before=20)) == ("none", 3, 40)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"train": False, "stopped": None, "changes": {"new": 0}},
-        {"train": False, "stopped": "Too many labels.", "changes": {"new": 60}},
-        {"train": True, "stopped": None, "changes": None},
-    ],
-)
-def test_without_training_or_champion_nothing_is_checked(known, changes):
-    checked = nodes.validate_changes(changes, pd.DataFrame(), TASK, SOURCES, None, None, RULE)
-    assert (checked, known.tags) == ({**changes, "drift": None}, {})

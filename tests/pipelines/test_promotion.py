@@ -37,16 +37,6 @@ def calls(monkeypatch):
     return calls
 
 
-def test_without_changes_the_nodes_do_nothing(calls):
-    changes = {"train": False, "model": MODEL, "champion": 3}
-    assert nodes.score_champion({}, changes, pd.DataFrame(), TASK, None, None, None).empty
-    files, promotion = nodes.decide_promotion({}, pd.DataFrame(), changes, TASK, None, None)
-    assert files == {}
-    assert nodes.move_aliases(promotion)["champion"] == 3
-    nodes.fail_if_stopped(promotion, {})
-    assert calls == []
-
-
 @pytest.mark.parametrize("champion", [None, PROMOTION["champion"]])
 @pytest.mark.parametrize("promoted", [True, False])
 def test_the_decision_is_noted_after_the_aliases_were_moved(calls, promoted, champion):

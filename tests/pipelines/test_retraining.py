@@ -191,8 +191,3 @@ class TestTrainChallenger:
         assert jobs == []
         rule.classes = ("well", "ill")
         assert self.train(folders, launch, champion=3)["version"] == 9
-
-    def test_without_changes_nothing_is_trained(self, registered, folders, launch, jobs):
-        assert self.train(folders, launch, train=False, champion=3) == {}
-        assert jobs == []
-        assert nodes.extend_splits({}, SPLITS, TASK) is SPLITS

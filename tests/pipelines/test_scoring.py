@@ -104,10 +104,11 @@ def test_heat_maps_and_parquet_are_written_only_on_request(folders, folder):
     assert [path.name for path in outputs.iterdir()] == ["predictions.parts"]
 
 
-def test_a_task_on_phantoms_uses_a_model_of_phantoms(folders, folder):
+def test_a_task_on_phantoms_uses_a_model_of_phantoms(folders, folder, caplog):
     predictions, record = run(folders, folder, sources=PHANTOMS)
     assert (record["uri"], record["provenance"]["images"]) == ("models:/cxr-effusion-demo/1", "phantom")
     np.testing.assert_allclose(predictions.probability[0], 0.2, atol=1e-6)
+    assert "The model was trained on phantoms" in caplog.text
 
 
 @pytest.mark.parametrize("model", [None, "models:/cxr-effusion@champion"])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from cxr_pipeline.report.pages.report import render_card, render_report
+from cxr_pipeline.report.pages.report import render_card
 
 EPOCHS = {"epoch": [1, 2], "val_auc": [0.7, 0.8]}
 FROM_SCRATCH = {"history": pd.DataFrame({"phase": "training", **EPOCHS}), "model": {"phase": "training", "epoch": 2}}
@@ -73,19 +73,3 @@ def test_a_card_says_what_was_done(content, done, said, unsaid):
         assert sentence in card
     for sentence in unsaid:
         assert sentence not in card
-
-
-@pytest.mark.parametrize(
-    ("done", "augmented"),
-    [
-        ({}, True),
-        (parameters(augmentation__rotation=0), False),
-        (parameters(augmentation__views=0), False),
-        (parameters(augmentation__views=0) | FROM_SCRATCH, True),
-    ],
-)
-def test_the_preview_of_augmentation_is_shown_if_the_network_was_trained_on_changed_images(
-    content, png, read_page, done, augmented
-):
-    page = read_page(render_report(changed(content, done | {"figures": {"augmentation_preview": png}})))
-    assert [image["alt"].partition(".")[0] for image in page.attributes("img")] == ["Augmentation"] * augmented

@@ -54,13 +54,3 @@ def test_a_metric_has_its_interval_or_says_that_there_are_too_few_patients():
 )  # fmt: skip
 def test_values_in_words(function, value, text):
     assert function(value) == text
-
-
-def test_words_are_counted_and_cut():
-    assert (formatting.plural(1, "image"), formatting.plural(1200, "image")) == ("1 image", "1,200 images")
-    assert (formatting.shorten("abcdef", 4), formatting.shorten("abcd", 4)) == ("abc…", "abcd")
-
-
-@pytest.mark.parametrize("measures", [{"auc": {"value": None}}, {"auc": {"value": float("nan")}}, {"auc": None}, {}])
-def test_an_undefined_metric_has_no_value(measures):
-    assert formatting.value_of(measures, "auc") is None

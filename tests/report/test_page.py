@@ -47,12 +47,6 @@ def test_html_loads_nothing_and_has_its_date(page, read_page):
     assert re.search(r"Written \d{4}-\d\d-\d\d \d\d:\d\d UTC", read.html)
 
 
-def test_tables_and_dense_figures_scroll_in_their_own_box(page, read_page):
-    read = read_page(page.html())
-    assert sum((each.get("class") or "").startswith("scroll") for each in read.attributes("div")) == 3
-    assert [image["alt"].split(". ")[0] for image in read.attributes("img")] == ["ROC curve", f"Heat maps: {HOSTILE}"]
-
-
 def test_html_leaves_out_what_is_empty_and_counts_warnings(page, read_page):
     read = read_page(page.html())
     assert [each["id"] for each in read.attributes("section")] == ["all", "warnings"]

@@ -106,13 +106,6 @@ def test_the_records_of_a_model_are_listed_newest_first(runs, store):
         model_index.versions_of("cxr-effusion-demo", uri)
 
 
-def test_a_cell_has_the_results_of_its_run(found, runs):
-    entry = found["effusion_ablation: no augmentation"]
-    assert {name: getattr(entry, name) for name in PROVENANCE} == PROVENANCE
-    assert (entry.metrics, entry.run_id) == (found["cxr-effusion 1"].metrics, runs["cell"])
-    assert (entry.unfinished, found["effusion_ablation: failing"].unfinished) == (None, "failed")
-
-
 def test_an_unavailable_server_is_not_taken_for_a_missing_run(monkeypatch, runs):
     def fail(*arguments):
         raise mlflow.MlflowException("the server is gone")

@@ -217,13 +217,6 @@ def test_training_stops_after_patience(images, tmp_path):
     assert len(history) == best + 3 < 40
 
 
-def test_training_in_bfloat16_leaves_a_float32_model(images, tmp_path):
-    model, history = run(images, tmp_path, **HEAD_ONLY, mixed_bfloat16=True)
-    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
-    assert keras.config.dtype_policy().name == "float32"
-    assert history["val_auc"].notna().all()
-
-
 def test_a_network_computes_in_bfloat16_inside_the_context_only(images):
     model = build(pretrained=False)
     network, image = keras.Sequential([model]), images.read(images.sha256[:2].tolist())[..., np.newaxis]

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cxr_pipeline.data.images.morphology import apply_steps, black_hat, closing, contrast, gradient, opening, top_hat
+from cxr_pipeline.data.images.morphology import apply_steps, black_hat, closing, contrast, opening, top_hat
 from cxr_pipeline.framework.config import Morphology
 
 sides = st.integers(16, 40)
@@ -32,17 +32,6 @@ def test_hats_are_the_changes_of_opening_and_closing(image, element):
     assert np.array_equal(white + opening(image, **element), image)
     assert np.array_equal(image + black, closing(image, **element))
     assert np.array_equal(contrast(image, **element), (image + white.astype(int) - black).clip(0, 255))
-
-
-@many
-@given(images, st.integers(1, 5), st.sampled_from(["rectangle", "cross"]))
-def test_the_gradient_is_brightest_minus_darkest_under_the_element(image, radius, shape):
-    size = 2 * radius + 1
-    centre = np.arange(size) == radius
-    element = np.add.outer(centre, centre) if shape == "cross" else np.ones((size, size), bool)
-    row, column = image.shape[0] // 2, image.shape[1] // 2
-    under = image[row - radius : row + radius + 1, column - radius : column + radius + 1][element]
-    assert gradient(image, size=size, shape=shape)[row, column] == under.max() - under.min()
 
 
 def test_clahe_raises_contrast_and_the_median_removes_a_speck():

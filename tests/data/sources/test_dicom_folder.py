@@ -52,16 +52,6 @@ def test_no_pixels_are_read(tmp_path):
     assert read_names(tmp_path, "1.dcm").images["path"].tolist() == ["1.dcm"]
 
 
-def test_unnamed_and_missing_images_are_counted(tmp_path):
-    for number in (1, 2):
-        write_dicom(tmp_path / f"{number}.dcm", number)
-    for name in ("IMAGE", "notes.txt"):
-        (tmp_path / name).write_bytes(bytes(128) + b"DICM")
-    listing = read_names(tmp_path, "1.dcm", "gone.dcm")
-    assert listing.n_missing == 1
-    assert listing.notes[1] == "DICOM files below the folder that the table does not name: 2."
-
-
 @pytest.mark.parametrize(
     ("elements", "expected"),
     [

@@ -1,16 +1,10 @@
-import json
 import os
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.deployment.scoring import folder as module
-from cxr_pipeline.deployment.scoring import score_folder, summarise
-
-KEY = "effusion.scoring.folder"
 
 
 @pytest.mark.parametrize(("batch_size", "few_images", "window"), [(1, 100, 100), (3, 100, 3), (7, 4, 10)])
@@ -85,20 +79,3 @@ def test_hostile_names(classifier, tmp_path, folder, draw, score):
     assert set(predictions.status) == {"scored"}
     predictions.to_parquet(tmp_path / "predictions.parquet")
     assert pd.read_parquet(tmp_path / "predictions.parquet").image.tolist() == predictions.image.tolist()
-
-
-def test_the_record_counts_images_and_describes_the_classifier(classifier, tmp_path, folder, draw, caplog):
-    for name, grey in (("dim.png", 51), ("bright.png", 204), ("brighter.png", 230)):
-        draw(name, grey)
-    draw("empty.png").write_bytes(b"")
-    images, parts = find_images(str(folder), key=KEY), tmp_path / "parts"
-    predictions = score_folder(classifier, images, scored_by="1", parts=parts, batch_size=2)
-    record = json.loads(json.dumps(summarise(predictions, classifier), allow_nan=False))
-    described = {"digest": classifier.digest, "recipe": classifier.recipe.digest, "classes": ["nofinding", "effusion"]}
-    described |= {"thresholds": {"effusion": 0.5}, "provenance": {"task": "effusion", "images": "real"}}
-    counts = {"n_images": 4, "n_scored": 3, "n_kept": 0, "decisions": {"nofinding": 1, "effusion": 2}}
-    assert record == {**described, **counts, "refused": {"empty": 1}, "flagged": {}}
-    assert caplog.messages == ["1 of 4 images were refused: 1 empty."]
-    of_phantoms = replace(classifier, provenance={"images": "phantom"})
-    score_folder(of_phantoms, images, scored_by="1", parts=parts, batch_size=2)
-    assert "The model was trained on phantoms" in caplog.text

@@ -16,7 +16,7 @@ from kedro.runner import SequentialRunner
 from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.framework.datasets.files import FileDataset
-from cxr_pipeline.framework.hooks import Consistency, consistency
+from cxr_pipeline.framework.hooks import Consistency
 
 # Each dataset and its inputs, like the stages of a task.
 STAGES = {
@@ -153,21 +153,6 @@ def test_a_registered_version_comes_from_consistent_files(sequence):
                 for name in list(STAGES)[:-1]:
                     first_content, *others = versions(version, name)
                     assert all(content == first_content for content in others)
-
-
-def test_a_file_is_read_once_in_a_run_and_again_after_a_change(project, monkeypatch):
-    read = []
-    digest_of = consistency.content_digest
-
-    def digest(path):
-        read.append(path.stem)
-        return digest_of(path)
-
-    monkeypatch.setattr(consistency, "content_digest", digest)
-    project.run(DEFAULTS)
-    assert sorted(read) == sorted(STAGES)
-    project.run(DEFAULTS, first="version")
-    assert sorted(read[len(STAGES) :]) == sorted(["enhanced_images", "model", "decision_rule", "metrics", "version"])
 
 
 def test_reported_parameters_must_be_those_of_the_training():

@@ -10,6 +10,7 @@ from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner, ThreadRunner
+from stub_models import mlflow_file
 
 from cxr_pipeline.common.locks import Locked, RunLock
 from cxr_pipeline.experiments.task_run import CURRENT_RUN
@@ -37,11 +38,9 @@ def hook_in(folder, cell=None):
 
 
 @pytest.fixture
-def client(tmp_path, empty_database):
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    yield mlflow.MlflowClient()
-    mlflow.set_tracking_uri(None)
+def client(tmp_path):
+    with mlflow_file(tmp_path):
+        yield mlflow.MlflowClient()
 
 
 FOLDERS = {"layout": "class_folders", "path": "x"}

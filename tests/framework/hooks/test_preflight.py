@@ -67,18 +67,6 @@ def test_valid_parameters_pass_and_mlflow_is_connected(parameters, preflight, co
     assert connected == ["http://host"]
 
 
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ({"layout": "class_folders", "path": "lost"}, r"t\.sources\.a\.path: no folder at .*lost"),
-        ({"layout": "pixel_table", "path": "lost.csv"}, r"t\.sources\.a\.path: no file at .*lost\.csv"),
-    ],
-)
-def test_missing_files_stop_the_run(parameters, preflight, source, message):
-    with pytest.raises(UserError, match=message):
-        preflight(parameters | {"params:t.sources": config.Sources({"a": source})})
-
-
 def test_a_network_that_cannot_be_trained_stops_the_run(parameters, preflight):
     lost = {"name": "densenet121", "weights": "lost.weights.h5", "head_units": 8, "dropout": 0, "pooling": "average"}
     with pytest.raises(UserError, match=r"found no file at .*lost\.weights\.h5"):

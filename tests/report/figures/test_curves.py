@@ -83,17 +83,6 @@ def test_several_outputs_have_a_panel_each_if_they_have_both_classes(drawn):
     assert [axes.lines[1].get_ydata()[0] for axes in precision] == pytest.approx([0.5, 1 / 3])
 
 
-def test_reliability_draws_its_bins_on_axes_that_fit_a_rare_class(drawn):
-    curves.draw_curve("reliability", *one([0, 1, np.nan], [0.2, 0.9, 0.5]))
-    (axes,) = drawn[0].axes
-    assert line_points(axes.lines[1]) == [(0.2, 0), (0.9, 1)]
-    assert legend(axes) == ["perfect calibration", "test images, 2 bins of 1"]
-    y_true, probability = np.zeros((20, 2)), np.full((20, 2), 0.02)
-    y_true[0], probability[0] = 1, 0.04
-    curves.draw_curve("reliability", Scores(("a", "b"), y_true, probability, probability > 1), metrics_of(("a", "b")))
-    assert drawn[1].axes[0].get_xlim()[1] == pytest.approx(1.05)
-
-
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.floats(0, 1, width=16), st.sampled_from([0.0, 1.0])), min_size=1, max_size=60))
 def test_reliability_bins_hold_every_image_and_add_up_to_the_calibration_error(images):

@@ -24,20 +24,9 @@ def images_and_maps(n, size=16):
     return rng.integers(0, 256, (n, size, size)).astype(np.uint8), rng.random((n, size, size), np.float32)
 
 
-def shown(figure):
-    """Return the grey and the caption of each image of a figure."""
-    return [(int(axes.images[0].get_array()[0, 0]), axes.get_xlabel()) for axes in figure.axes if axes.images]
-
-
 def test_images_keep_their_greys():
     picture = Image.open(BytesIO(pictures.mistakes(np.full((1, 8, 8), 40, dtype=np.uint8), ["dark"])))
     assert (np.asarray(picture)[..., :3] == 40).all(axis=-1).sum() > 20_000
-
-
-def test_the_augmentation_preview_has_a_row_for_each_image_and_the_original_first(drawn):
-    pictures.augmentation_preview(greys(6, 40).reshape(2, 3, 8, 8))
-    assert [grey for grey, _ in shown(drawn[0])] == [0, 40, 80, 120, 160, 200]
-    assert [axes.get_title() for axes in drawn[0].axes] == ["original", "view 1", "view 2", "", "", ""]
 
 
 def test_without_images_the_figures_say_why(drawn):

@@ -50,11 +50,6 @@ def test_models_are_drawn_over_the_interval_of_the_first(drawn):
     np.testing.assert_allclose(band.get_extents().transformed(axes.transData.inverted()).intervalx, [0.8125, 0.9375])
 
 
-def test_of_many_models_the_first_are_drawn_with_short_names(drawn):
-    intervals.draw_models([model(f"{n} {'long' * 20}", 0.9 - n / 1000) for n in range(intervals.MOST_MODELS + 5)])
-    assert [len(label) for label in labels(drawn[0].axes[0])] == [intervals.LONGEST_MODEL] * intervals.MOST_MODELS
-
-
 def cell(name, auc, **changed):
     row = {"cell": name, "is_baseline": False, "collapsed": False, "error": None}
     for metric, value in {"auc": auc, "accuracy": 0.75, "sensitivity": 0.8, "specificity": 0.6}.items():

@@ -32,15 +32,6 @@ def draw(drawn):
     return lambda report: sanity.sanity_figure(report) and drawn[-1]
 
 
-@pytest.mark.parametrize(("failed", "axis"), [(0, 0), (1, 1), (2, 3)])
-def test_a_failure_stands_out_in_its_title(draw, report, failed, axis):
-    report["verdicts"][failed]["passed"] = False
-    axes = draw(report).axes
-    failures = [number for number, each in enumerate(axes) if each.get_title(loc="left").endswith("FAILED")]
-    assert failures == [axis]
-    assert axes[axis]._left_title.get_color() == sanity.ORANGE
-
-
 def test_the_measured_values_are_drawn(draw, report):
     figure = draw(report)
     chance, loss, auc, shuffled = figure.axes

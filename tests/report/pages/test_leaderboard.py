@@ -81,19 +81,6 @@ def test_hostile_text_is_escaped(page):
     assert found.html.count("&lt;script&gt;") > 10
 
 
-def test_phantoms_come_after_real_images_and_models_that_are_not_ranked_last(page):
-    left = entry("left", images="phantom", test_digest=None)
-    (reason,) = leaderboard([left])["not_ranked"]
-    found = page(entry("drawn", 0.9, images="phantom"), entry("real"), left)
-    assert list(found.text)[-3:] == ["group-1", "group-2", "not-ranked"]
-    assert "effusion: 1,040 phantom test images" in found.text["group-2"]
-    assert ["PHANTOM IMAGES" in found.text[name] for name in ("", "group-1", "group-2")] == [False, False, True]
-    assert found.rows[-1][:3] == ["leftregistered version on phantom images", reason, "0.875 (0.812 to 0.938)"]
-    assert page(entry(run_id=None, metrics={})).rows[-1][2] == ""
-    titles = [found.text["title"], page(entry(images="phantom")).text["title"]]
-    assert titles == ["Leaderboard", "PHANTOM IMAGES: Leaderboard"]
-
-
 def test_the_terminal_shows_the_first_of_each_group():
     entries = [entry("a"), entry("b", 0.5), entry("c", task="findings", images="phantom"), entry("d", images=None)]
     assert first_models(leaderboard(entries)) == [

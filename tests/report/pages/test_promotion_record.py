@@ -79,13 +79,6 @@ def test_undefined_metrics_and_tiny_differences_are_shown():
     assert "| +0.000 (+0.000 to +0.000) |" in render_decision(record(comparison_of(difference=tiny)))
 
 
-def test_the_rule_is_described():
-    for improvement, newer in (("better", False), ("better_or_newer", True)):
-        page = render_decision({**record(comparison_of()), "rule": {**RULE, "improvement": improvement, "floors": {}}})
-        assert "Floors: none." in page
-        assert ("trained on newer data" in page.split("## Rule")[1]) == newer
-
-
 def test_the_files_are_named_after_the_time():
     made = record(comparison_of()) | TIME
     files = decision_files(made)

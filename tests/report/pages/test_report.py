@@ -97,12 +97,6 @@ def test_the_tables_have_every_number_but_no_name_of_an_image(content, read_page
     assert not re.search("Metrics by|class and source|threshold policies|Classification report|Confounding", page.html)
 
 
-def test_an_empty_quarantine_is_named(content, read_page):
-    page = read_page(render_report(replace(content, quarantine=content.quarantine.head(0))))
-    assert "Quarantined images None." in page.text["data"]
-    assert "quarantine.csv" not in page.html
-
-
 def test_subgroups_have_a_table_and_missing_ones_are_named(content, read_page):
     page = read_page(render_report(replace(content, subgroups=subgroups())))
     assert ["sex: F", "40", "20", "0.250", *["0.750 (0.500 to 0.875)"] * 3] in page.rows

@@ -119,14 +119,6 @@ def test_history_shows_every_trial_and_the_best_so_far(drawn, trials):
     assert list(drawn[1].axes[0].lines[0].get_ydata()) == [0.7, 0.7, 0.7, 0.7]
 
 
-def test_the_largest_importance_is_on_top(drawn):
-    tuning.draw_importance({"model.dropout": 0.75, "training.learning_rate": 0.25})
-    axes = drawn[0].axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["training.learning_rate", "model.dropout"]
-    assert [bar.get_width() for bar in axes.patches] == [0.25, 0.75]
-    assert [text.get_text() for text in axes.texts] == ["0.25", "0.75"]
-
-
 def test_slices_have_a_panel_for_each_parameter_with_the_best_circled(drawn, trials):
     tuning.draw_slices(trials, SPACE, label="validation AUC", minimize=False)
     tuning.draw_slices(trials, SPACE, label="", minimize=True)

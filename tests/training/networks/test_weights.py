@@ -299,11 +299,3 @@ def test_a_file_of_another_structure_is_refused(tmp_path, kernel):
         del opened[KERNEL]
         KERNELS[kernel](opened)
     assert_refused(network(4), file)
-
-
-@pytest.mark.parametrize("names", [5, [], np.array([b"\xff\xfe"]), [b"conv2d"]], ids=str)
-def test_an_earlier_file_with_other_names_of_layers_is_refused(tmp_path, names):
-    file = save_legacy(network(4), tmp_path)
-    with h5py.File(file, "r+") as opened:
-        opened.attrs["layer_names"] = names
-    assert_refused(network(4), file)
