@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from kedro_process import KedroProcess
 
+from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.experiments.task_run import TaskRun
 
 # No deadlines, since the first example pays for imports, and the same examples on every machine.
@@ -95,6 +96,14 @@ def kedro(start_kedro: Callable[..., KedroProcess]) -> Callable[..., "subprocess
         return subprocess.CompletedProcess(["kedro", *arguments], process.wait(), process.printed())
 
     return call
+
+
+@pytest.fixture
+def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a new key for the ids of patients."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert key_fingerprint(tmp_path / "key", make=True)
+    return tmp_path / "key"
 
 
 @pytest.fixture

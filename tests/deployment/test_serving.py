@@ -38,7 +38,7 @@ from cxr_pipeline.training.networks.build import build_model
 
 MODEL = "models:/cxr-effusion@champion"
 # Duration of the test of parallel clients; can be increased, for example CXR_CLIENT_SECONDS=30.
-SECONDS = float(os.environ.get("CXR_CLIENT_SECONDS", "5"))
+SECONDS = float(os.environ.get("CXR_CLIENT_SECONDS", "3"))
 N_CLIENTS = 8
 
 # Run in another process, which has only the code stored with the model.

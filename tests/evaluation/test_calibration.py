@@ -8,7 +8,6 @@ from scipy.special import expit, logit, softmax
 from scipy.stats import rankdata
 from sklearn.metrics import log_loss
 
-from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.evaluation.calibration import calibration_from_dict, fit_calibration
 
 FITTED = ("temperature", "platt")
@@ -147,11 +146,6 @@ def test_labels_of_one_class_leave_the_scores_unchanged(method):
     np.testing.assert_array_equal(calibration.apply(y_score), y_score)
     assert f"{method!r} was skipped: it needs validation images of two classes, found 1" in calibration.message
     assert "skipped" not in fit_classes(method, np.eye(4)[[1, 2] * 10], y_score).message
-
-
-def test_nan_scores_are_rejected():
-    with pytest.raises(UserError, match="NaN"):
-        fit("platt", [0, 1], [0.1, np.nan])
 
 
 @pytest.mark.parametrize("method", ["none", *FITTED])

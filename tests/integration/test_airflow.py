@@ -1,6 +1,5 @@
 """DAGs: created by kedro-airflow, loaded and run by Airflow in its own environment."""
 
-import ast
 import json
 import os
 import subprocess
@@ -51,21 +50,6 @@ def project(tmp_path_factory, new_project, kedro, stub):
     )
     assert made.returncode == 0, made.stdout
     return folder
-
-
-def test_a_dag_does_not_import_the_project(project):
-    files = sorted((project / "airflow_dags").glob("*.py"))
-    assert len(files) == len(RETRAININGS) + 1
-    for file in files:
-        tree = ast.walk(ast.parse(file.read_text()))
-        names = {name.split(".")[0] for node in tree for name in imported(node)}
-        assert names == {"airflow", "datetime", "shlex"}
-
-
-def imported(node):
-    if isinstance(node, ast.ImportFrom):
-        return [str(node.module)]
-    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
 
 
 @pytest.fixture(scope="module")

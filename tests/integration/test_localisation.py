@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 import pytest
+from shipped import parameters_of
 
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.data.sources.nih import SIDES
@@ -13,28 +14,21 @@ from cxr_pipeline.training.augmentation import STRENGTHS
 from cxr_pipeline.training.fitting import fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import build_model
-from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
+from cxr_pipeline.training.settings import TrainingSettings
 
 # Trains a network for about a minute.
 pytestmark = pytest.mark.slow
 
 SIZE = 128
 TRAINING, VALIDATION, TEST = 840, 60, 200
-SETTINGS = TrainingSettings(
-    loss="cross_entropy",
-    optimizer="adamw",
-    learning_rate=0.01,
-    schedule="cosine",
-    weight_decay=1e-3,
-    head_weight_decay=1e-3,
-    epochs=22,
-    batch_size=32,
-    monitor="val_auc",
-    tolerance=0.02,
-    patience=None,
-    mixed_bfloat16=False,
-    seed=0,
-    fine_tuning=FineTuningSettings(cut=None, epochs=0, learning_rate=1e-3, batch_size=32),
+SETTINGS = TrainingSettings.from_dict(
+    {
+        **parameters_of()["training"],
+        **{"loss": "cross_entropy", "optimizer": "adamw", "learning_rate": 0.01, "schedule": "cosine", "epochs": 22},
+        **{"weight_decay": 1e-3, "head_weight_decay": 1e-3, "batch_size": 32, "monitor": "val_auc", "tolerance": 0.02},
+        **{"patience": None, "mixed_bfloat16": False, "seed": 0},
+        "fine_tuning": {"cut": None, "epochs": 0, "learning_rate": 1e-3, "batch_size": 32},
+    }
 )
 AUGMENTATION = {
     **dict.fromkeys(STRENGTHS, 0.0),

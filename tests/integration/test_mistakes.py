@@ -27,22 +27,10 @@ def fails(finished, status=1):
     return " ".join(printed[printed.index("Error: ") :].split())
 
 
-@pytest.mark.parametrize(
-    ("parameter", "message"),
-    [
-        ("effusion.training.epoch=3", "effusion.training.epoch: unknown parameter"),
-        ("effusion.thresholds.policy.rule=argmax", "this task is binary"),
-    ],
-)
-def test_invalid_parameters(project, kedro, parameter, message):
-    assert message in fails(kedro(project, "run", "--env", "demo", "--pipeline=effusion", "--params", parameter))
+def test_an_invalid_parameter(project, kedro):
+    argmax = ("--params", "effusion.thresholds.policy.rule=argmax")
+    assert "this task is binary" in fails(kedro(project, "run", "--env", "demo", "--pipeline=effusion", *argmax))
     assert not (project / "data").exists()
-
-
-def test_no_images(project, kedro):
-    message = fails(kedro(project, "run", "--pipeline=effusion"))
-    for words in ("effusion.sources.images.path", "data/01_raw/effusion", "--params raw=", "--env demo"):
-        assert words in message
 
 
 def test_damaged_images_are_refused_and_stop_the_run_only_if_they_are_many(project, kedro, tmp_path):

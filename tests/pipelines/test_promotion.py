@@ -5,7 +5,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.framework import config
 from cxr_pipeline.pipelines import promotion as nodes
 from cxr_pipeline.pipelines.promotion import create_pipeline
-from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs
+from cxr_pipeline.tracking import artifacts, runs
 
 MODEL = "cxr-chest-demo"
 TASK = config.Task(name="chest", title="Chest", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
@@ -19,22 +19,6 @@ PROMOTION = {
     "floors": [{"met": True}],
     "drift": None,
 }
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """The changes made in MLflow, where version 3 is the champion."""
-    calls = []
-
-    def record(name, result=None):
-        return lambda *args, **kwargs: calls.append((name, *args, kwargs)) or result
-
-    monkeypatch.setattr(aliases, "aliases_of", lambda model: {"champion": 3})
-    for name in ("promote", "keep_as_challenger", "set_reference"):
-        monkeypatch.setattr(aliases, name, record(name, {}))
-    for name in ("note_reasons", "note_decision"):
-        monkeypatch.setattr(promotion_records, name, record(name))
-    return calls
 
 
 @pytest.mark.parametrize("champion", [None, PROMOTION["champion"]])

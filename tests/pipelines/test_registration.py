@@ -5,28 +5,12 @@ from shipped import parameters_of
 
 from cxr_pipeline.framework import config
 from cxr_pipeline.pipelines import registration as nodes
-from cxr_pipeline.tracking import aliases, artifacts, promotion_records
+from cxr_pipeline.tracking import aliases
 
 MODEL = "cxr-effusion"
 VERSION = {"name": MODEL, "version": 4, "uri": f"models:/{MODEL}/4", "run_id": "r", "digest": "d"}
 EVALUATION = config.Evaluation.model_validate(parameters_of()["evaluation"])
 RETRAINING = config.Retraining.model_validate(parameters_of()["retraining"])
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """The changes made in MLflow, where no version is the champion."""
-    calls = []
-
-    def record(name):
-        return lambda *args, **kwargs: calls.append((name, *args, kwargs))
-
-    monkeypatch.setattr(aliases, "aliases_of", lambda model: {"champion": None})
-    monkeypatch.setattr(aliases, "promote", record("promote"))
-    monkeypatch.setattr(artifacts, "log_texts", record("log_texts"))
-    for name in ("note_reasons", "note_decision"):
-        monkeypatch.setattr(promotion_records, name, record(name))
-    return calls
 
 
 def metrics(specificity):
@@ -37,7 +21,8 @@ def metrics(specificity):
 
 
 @pytest.mark.parametrize(("specificity", "promoted"), [(0.5, True), (0.25, False)])
-def test_the_first_version_that_reaches_the_floors_becomes_the_champion(calls, specificity, promoted):
+def test_the_first_version_that_reaches_the_floors_becomes_the_champion(calls, monkeypatch, specificity, promoted):
+    monkeypatch.setattr(aliases, "aliases_of", lambda model: {"champion": None})
     files, promotion = nodes.decide_first_champion(VERSION, metrics(specificity), EVALUATION, RETRAINING)
     assert promotion["promoted"] is promoted
     page = next(text for name, text in files.items() if name.endswith(".md"))
@@ -54,8 +39,7 @@ def test_the_first_version_that_reaches_the_floors_becomes_the_champion(calls, s
     ]
 
 
-def test_a_champion_stays(calls, monkeypatch):
-    monkeypatch.setattr(aliases, "aliases_of", lambda model: {"champion": 3})
+def test_a_champion_stays(calls):
     files, promotion = nodes.decide_first_champion(VERSION, metrics(0.9), EVALUATION, RETRAINING)
     assert files == {}
     assert nodes.make_champion(promotion) == {"champion": 3}

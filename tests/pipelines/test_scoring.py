@@ -124,21 +124,6 @@ def test_the_champion_is_preferred_to_newer_versions(folders, folder, model):
     np.testing.assert_allclose(predictions.probability[0], 0.4, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"folder": None}, r"effusion\.scoring\.folder is null"),
-        ({"folder": "/no/such/folder"}, r"/no/such/folder \(.*\) cannot be read: No such file"),
-        ({"model": "models:/cxr-effusion/77"}, "No usable model at models:/cxr-effusion/77"),
-        ({"of": task("pneumonia")}, r"effusion\.scoring\.model is binary, with the classes nofinding, effusion"),
-    ],
-)
-def test_mistakes_in_the_parameters(folders, folder, changes, message):
-    with pytest.raises(UserError, match=message):
-        run(folders, **{"folder": folder, **changes})
-    assert not folders.outputs.with_name("predictions.csv").exists()
-
-
 def test_images_of_the_training_distribution_do_not_drift(folders, tmp_path):
     predictions, record = run(folders, write(tmp_path / "new", range(301, 351)), of=PROFILED)
     assert record["out_of_distribution"] == {"action": "flag", "false_alarms": 0.01, "compared": ["pixels", "features"]}

@@ -22,13 +22,6 @@ PROFILE = ReferenceProfile.fit(FEATURES, FEATURES, outputs=("ill",), seed=0)
 
 
 @pytest.fixture
-def key_file(tmp_path, monkeypatch):
-    monkeypatch.delenv(VARIABLE, raising=False)
-    assert key_fingerprint(tmp_path / "key", make=True)
-    return tmp_path / "key"
-
-
-@pytest.fixture
 def name(new_model):
     return new_model(0)
 

@@ -160,11 +160,6 @@ def test_a_file_without_pixels_is_refused(image):
     assert str(refusal(dicom(image, PixelData=None))) == "unreadable: DICOM without pixels"
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_constant_image_is_empty(dtype):
-    assert refusal(dicom(np.full((20, 20), 7, dtype))).reason == "empty"
-
-
 @pytest.mark.parametrize("syntax", JPEG_FAMILY)
 def test_a_stream_of_another_size_than_in_the_header_is_not_decoded(syntax, tmp_path, monkeypatch):
     image = pydicom.dcmread(io.BytesIO(compress(dataset(levels(8)), syntax, tmp_path)))

@@ -1,6 +1,7 @@
-"""Make the package ``samples`` beside this file importable by the tests of sources."""
+"""Make the package ``samples`` beside this file, and the DICOM files of the tests of images, importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "images")]

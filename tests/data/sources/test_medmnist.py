@@ -100,7 +100,6 @@ SHAPE = r"images: expected (uint8 \[n, height, width\]|the same size in every sp
     [
         ({"val_labels": np.array([[0], [1]])}, r"val_labels: expected .* 3 images\. Found int64 \(2, 1\)"),
         ({"val_labels": np.zeros((3, 1))}, "val_labels: expected .* float64"),
-        ({"val_labels": np.zeros((3, 1, 1), int)}, r"val_labels: expected .*\(3, 1, 1\)"),
         ({"val_labels": np.zeros((3, 0), int)}, "val_labels has 0 columns"),
         ({"val_labels": np.array([[0, 1], [2, 0], [0, 0]])}, "val_labels has 2 columns"),
         ({"val_labels": np.array([[None], [1], [{}]])}, "Object arrays cannot be loaded"),
@@ -109,8 +108,6 @@ SHAPE = r"images: expected (uint8 \[n, height, width\]|the same size in every sp
         (NO_IMAGES, "it contains train_labels.npy, val_labels.npy"),
         ({"val_images": np.zeros((3, 28, 28), np.int8)}, SHAPE),
         ({"val_images": np.zeros((3, 28, 28, 4), np.uint8)}, SHAPE),
-        ({"val_images": np.zeros((3, 784), np.uint8)}, SHAPE),
-        ({"val_images": np.zeros((3, 0, 28), np.uint8)}, SHAPE),
         ({"val_images": np.zeros((3, 32, 32), np.uint8)}, SHAPE),
         ({"val_images": np.asfortranarray(draw("val"))}, SHAPE),
     ],
@@ -122,15 +119,6 @@ def test_invalid_arrays_leave_nothing(tmp_path, changes, message):
     assert not list((tmp_path / "unpacked").rglob("description.json"))
 
 
-def array_shorter_than_its_header_says():
-    array, archived = io.BytesIO(), io.BytesIO()
-    np.save(array, draw("val"))
-    with zipfile.ZipFile(archived, "w") as archive:
-        archive.writestr("train_images.npy", array.getvalue()[:-28])
-        archive.writestr("train_labels.npy", array.getvalue()[:-28])
-    return archived.getvalue()
-
-
 @pytest.mark.parametrize(
     ("damage", "listed"),
     [
@@ -138,7 +126,6 @@ def array_shorter_than_its_header_says():
         (lambda content: content[: len(content) // 2], False),
         (lambda content: content[: int(len(content) * 0.99)], False),
         (lambda content: content[:600] + bytes(100) + content[700:], True),  # listing reads no pixels
-        (lambda content: array_shorter_than_its_header_says(), False),
     ],
 )
 def test_a_damaged_file_leaves_nothing(tmp_path, damage, listed):

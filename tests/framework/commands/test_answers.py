@@ -34,13 +34,6 @@ def row(text, number):
     return line.removeprefix(f"{number} ")
 
 
-@pytest.fixture
-def key_file(tmp_path, monkeypatch):
-    monkeypatch.delenv(VARIABLE, raising=False)
-    assert key_fingerprint(tmp_path / "key", make=True)
-    return tmp_path / "key"
-
-
 @pytest.fixture(autouse=True)
 def images(key_file, monkeypatch):
     """The images that each run logged, instead of MLflow's artifacts."""

@@ -119,21 +119,6 @@ def test_history_shows_every_trial_and_the_best_so_far(drawn, trials):
     assert list(drawn[1].axes[0].lines[0].get_ydata()) == [0.7, 0.7, 0.7, 0.7]
 
 
-def test_slices_have_a_panel_for_each_parameter_with_the_best_circled(drawn, trials):
-    tuning.draw_slices(trials, SPACE, label="validation AUC", minimize=False)
-    tuning.draw_slices(trials, SPACE, label="", minimize=True)
-    panels = drawn[0].axes
-    assert [axes.get_xlabel() for axes in panels] == list(SPACE)
-    assert [axes.get_xscale() for axes in panels] == ["log", "linear", "linear", "linear"]
-    rate, _, cut, _ = panels
-    assert rate.collections[0].get_offsets().tolist() == [[0.001, 0.7], [0.0001, 0.9], [0.0005, 0.8]]
-    assert cut.collections[0].get_offsets().tolist() == [[0, 0.7], [1, 0.9], [0, 0.8]]
-    assert [label.get_text() for label in cut.get_xticklabels()] == ["null", "pool4_pool"]
-    circled = [(axes.lines[0].get_xdata()[0], axes.lines[0].get_ydata()[0]) for axes in (rate, cut)]
-    assert circled == [(0.0001, 0.9), (1, 0.9)]
-    assert drawn[1].axes[0].lines[0].get_ydata()[0] == 0.7
-
-
 def test_without_complete_trials_the_figures_say_why(drawn, trials):
     tuning.draw_tuning(trials.iloc[[1, 3]], {**STUDY, "importance": {}})
     assert [text.split(":")[0] for text in drawn] == ["No history", "No importance", "No values"]

@@ -1,11 +1,7 @@
 """A source in the layout ``dicom_folder``: images named in five ways, one missing, one of a leg, one truncated."""
 
-import warnings
-
 import numpy as np
-import pydicom
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from dicom_files import dicom
 
 N_ROWS = 11
 TABLE = """image,Mass,Edema,view
@@ -25,22 +21,11 @@ twice.dcm,1,0,
 
 def write_dicom(path, number, **elements):
     """Write an image whose pixels differ for each number."""
-    image = Dataset()
-    image.file_meta = FileMetaDataset()
-    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image.SOPClassUID, image.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1.1", f"1.2.3.{number}"
-    image.SpecificCharacterSet = "ISO_IR 192"
-    image.PatientName, image.PatientID = "Doe^Jane", f"MRN{number // 2}"
-    image.PatientAge, image.PatientSex, image.ViewPosition = f"0{number + 30}Y", "FM"[number % 2], "PA"
-    image.Modality, image.BodyPartExamined, image.PhotometricInterpretation = "DX", "CHEST", "MONOCHROME2"
-    image.Rows, image.Columns, image.SamplesPerPixel = 40, 32, 1
-    image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 12, 11, 0
-    image.PixelData = np.random.default_rng(number).integers(0, 4096, (40, 32), dtype=np.uint16).tobytes()
+    pixels = np.random.default_rng(number).integers(0, 4096, (40, 32), dtype=np.uint16)
+    about = {"SOPInstanceUID": f"1.2.3.{number}", "SpecificCharacterSet": "ISO_IR 192", "ViewPosition": "PA"}
+    about |= {"PatientID": f"MRN{number // 2}", "PatientAge": f"0{number + 30}Y", "PatientSex": "FM"[number % 2]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image.update(elements)
-        pydicom.dcmwrite(path, image, enforce_file_format=True)
+    path.write_bytes(dicom(pixels, bits=12, **about | elements))
 
 
 def write(folder):
