@@ -11,16 +11,36 @@ import click
 from kedro.framework import project
 from kedro.framework.cli.cli import project_commands
 from kedro.framework.cli.project import run as kedro_run
+from rich import get_console
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.framework.commands.lineage import lineage
 from cxr_pipeline.framework.commands.mlflow_ui import mlflow
 from cxr_pipeline.framework.commands.promote import promote
-from cxr_pipeline.framework.console import log_lines
 from cxr_pipeline.framework.exit import clean_exit
 
 _log = logging.getLogger(__name__)
+
+
+class LineHandler(logging.Handler):
+    """Prints each message as one line, above a progress bar if there is one; Rich's own handler would break paths."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message."""
+        get_console().print(self.format(record), markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def log_lines() -> None:
+    """Print the messages of the configured handlers by a `LineHandler`, and handle warnings as messages."""
+    root = logging.getLogger()
+    for handler in root.handlers.copy():
+        if type(handler) is logging.StreamHandler:  # not its subclass FileHandler
+            lines = LineHandler(handler.level)
+            lines.setFormatter(handler.formatter)
+            root.removeHandler(handler)
+            root.addHandler(lines)
+    logging.captureWarnings(True)
 
 
 class ProjectCommands(click.Group):

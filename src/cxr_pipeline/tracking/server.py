@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from urllib.parse import quote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 import mlflow
 from filelock import FileLock
@@ -18,7 +18,6 @@ from sqlalchemy.exc import ArgumentError
 
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.mappings import hide_passwords
-from cxr_pipeline.tracking.moved_artifacts import follow_artifacts
 
 # Set when the package is imported, unless the user has set them.
 _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
@@ -27,6 +26,15 @@ _LOCKED_SECONDS = 20
 _ADVICE = "Correct the setting, or use a local file: MLFLOW_TRACKING_URI=sqlite:///mlflow.db before the same command"
 # Client errors for which a retry may succeed: expired credentials, request timeout, too many requests.
 _RETRY_LATER = (401, 403, 408, 429)
+# Tables with the location of an experiment, and of its runs and models.
+_LOCATIONS = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
+
+_log = logging.getLogger(__name__)
 
 
 def is_server(uri: str) -> bool:
@@ -61,7 +69,7 @@ def connect(uri: str, *, artifacts: str | None = None) -> None:
             raise _unusable(uri, f"{problem} ({error})") from error
     if path is not None and artifacts is not None:
         with exclusive(uri):
-            follow_artifacts(path, Path(artifacts))
+            _follow_artifacts(path, Path(artifacts))
     mlflow.set_tracking_uri(uri)
     if without_password(uri) != uri:
         # MLflow prints the address of a run's page when the run ends, including the password.
@@ -96,6 +104,43 @@ def _check_file(uri: str, path: Path) -> None:
         problem = f"another process has kept the file locked for {_LOCKED_SECONDS} seconds"
         advice = "Run the same command again when that process has ended"
         raise _unusable(uri, problem, advice, error=Unavailable) from error
+
+
+def _follow_artifacts(database: Path, artifacts: Path) -> None:
+    """Change the recorded folder of artifacts to ``artifacts``, if they are there or the recorded place is gone.
+
+    MLflow records absolute paths. Otherwise the models of a project that was moved or copied would not be found, and
+    new ones would be written to the folder of the original.
+    """
+    with closing(sqlite3.connect(database, timeout=_LOCKED_SECONDS)) as connection, connection:
+        rows = connection.execute("SELECT DISTINCT artifact_location FROM experiments WHERE name LIKE 'cxr-%'")
+        for old in {path for (location,) in rows if (path := _local_path(location)) is not None} - {artifacts}:
+            below = list(_below(connection, old))
+            has_moved = any((artifacts / rest).exists() for table, *_, rest in below if table != "experiments")
+            if old.parent.exists() and not has_moved:
+                continue
+            for table, row, location, rest in below:
+                new = artifacts / rest
+                # A run that another project wrote since to a shared database stays where it is.
+                if table != "experiments" and (old / rest).exists() and not new.exists():
+                    continue
+                value = new.as_uri() if "://" in location else str(new)
+                connection.execute(f"UPDATE {table} SET {_LOCATIONS[table]} = ? WHERE rowid = ?", (value, row))  # noqa: S608
+            _log.warning("The MLflow artifacts of this project were in %s and are now used from %s.", old, artifacts)
+
+
+def _below(connection: sqlite3.Connection, folder: Path) -> Iterator[tuple[str, int, str, Path]]:
+    """Yield table, row, location and the path below a folder of what is recorded in the folder."""
+    for table, column in _LOCATIONS.items():
+        for row, location in connection.execute(f"SELECT rowid, {column} FROM {table}"):  # noqa: S608
+            path = _local_path(location)
+            if path is not None and path.is_relative_to(folder):
+                yield table, row, location, path.relative_to(folder)
+
+
+def _local_path(location: str | None) -> Path | None:
+    address = urlparse(location or "")
+    return Path(unquote(address.path)) if location and address.scheme in ("", "file") else None
 
 
 def _check_answer(uri: str) -> None:

@@ -1,6 +1,8 @@
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
@@ -10,6 +12,8 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE
 from cxr_pipeline.framework import config, hooks
+from cxr_pipeline.framework.hooks import preflight as checks
+from cxr_pipeline.training.networks.architectures import ARCHITECTURES, BACKBONES, SMALLEST_SIZES
 
 
 class Loader(dict[str, object]):
@@ -148,3 +152,47 @@ def test_a_run_of_two_tasks_names_the_runs_to_start_instead():
     commands = r"kedro run --env demo --pipeline=a && kedro run --env demo --pipeline=b_drift$"
     with pytest.raises(UserError, match=rf"^A run has one task, found a and b\. Start a run for each: {commands}"):
         hook.before_pipeline_run({"pipeline_names": ["a", "b_drift"]}, pipeline, DataCatalog())
+
+
+def check_network(name="small_cnn", **changes):
+    settings = {"weights": "none", "size": 64, "cut": None, "raw": Path(), "task": "effusion"}
+    checks.check_network(name, **settings | changes)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_images_that_are_too_small_for_a_network_are_refused(name):
+    smallest = SMALLEST_SIZES[name]
+    with pytest.raises(UserError, match=rf"effusion\.resolution\.size is .*, but {name} needs .* {smallest} pixels"):
+        check_network(name, size=smallest - 1)
+    check_network(name, size=smallest)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_network_that_is_trained_from_scratch_has_no_cut_to_check(name):
+    check_network(name, size=SMALLEST_SIZES[name], cut="nowhere")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """The weights of a MobileNetV2."""
+    file = tmp_path_factory.mktemp("weights") / "mobilenetv2.weights.h5"
+    keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3)).save_weights(file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "message"),
+    [
+        ("mobilenetv2", None, None),
+        ("mobilenetv2", "block_13_add", r"training\.fine_tuning\.cut: expected a layer of .*mobilenetv2.*Try block_1"),
+        ("mobilenetv2", "block_14_expand", "is inside a block of mobilenetv2"),
+        ("vgg16", None, "Give a file with the weights of vgg16"),
+        ("small_cnn", None, "small_cnn takes no pretrained weights"),
+    ],
+)
+def test_weights_that_do_not_fit_and_impossible_cuts_are_refused(weights, name, cut, message):
+    if message is None:
+        check_network(name, weights=str(weights), cut=cut)
+        return
+    with pytest.raises(UserError, match=message):
+        check_network(name, weights=str(weights), cut=cut)
