@@ -11,8 +11,7 @@ from shipped import parameters_of
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.data_changes import images_used
-from cxr_pipeline.deployment.lineage import with_patients
+from cxr_pipeline.deployment.data_changes import images_used, with_patients
 from cxr_pipeline.experiments.jobs import Outcome
 from cxr_pipeline.experiments.task_run import MODULE
 from cxr_pipeline.framework import config

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.sources.pseudonyms import pseudonyms
 from cxr_pipeline.data.splits import group_ids, join_names, patient_names, registered_splits, with_gone_images
 
 # Split of an image that could not be decoded, so that it does not count as new.
 REFUSED = "refused"
+PATIENT = "patient"
 LEARNED = ("train", "validation")
 
 
@@ -55,6 +58,21 @@ def images_used(manifest: pd.DataFrame, splits: pd.DataFrame, refused_images: pd
     refused = refused_images[["sha256"]].drop_duplicates().assign(split=REFUSED)
     listing = pd.concat([used[["sha256", "split", *labels]], refused], ignore_index=True)
     return listing.astype({"sha256": "str", "split": "str"}).sort_values("sha256", ignore_index=True)
+
+
+def hash_patients(manifest: pd.DataFrame, key_file: Path) -> "pd.Series[str]":
+    """Hash the patient of each image, together with its source, by a secret key (see ``sources.pseudonyms``).
+
+    The 16 hexadecimal digits are equal for images of the same patient of a source, and null if it is unknown.
+    """
+    patients = manifest["source"].astype("str") + "\x1f" + manifest["patient_id"].astype("str")
+    return pseudonyms(patients.where(manifest["patient_id"].notna()), key_file)
+
+
+def with_patients(images: pd.DataFrame, manifest: pd.DataFrame, key_file: Path) -> pd.DataFrame:
+    """Add ``source`` and the hashed ``patient`` to `images_used`; null where an image was refused."""
+    patients = manifest[["sha256", "source"]].assign(**{PATIENT: hash_patients(manifest, key_file)})
+    return images.merge(patients, on="sha256", how="left", validate="many_to_one")
 
 
 def find_data_changes(images: pd.DataFrame, used: pd.DataFrame) -> DataChanges:

@@ -10,14 +10,15 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment.data_changes import (
+    PATIENT,
     find_data_changes,
+    hash_patients,
     images_to_check,
     label_columns,
     should_train,
     too_many_relabelled,
     too_much_drift,
 )
-from cxr_pipeline.deployment.lineage import PATIENT, hash_patients
 from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Drift, Folders, Retraining, Sources, Task

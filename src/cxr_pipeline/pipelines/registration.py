@@ -8,8 +8,7 @@ import pandas as pd
 from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.data_changes import images_used
-from cxr_pipeline.deployment.lineage import with_patients
+from cxr_pipeline.deployment.data_changes import images_used, with_patients
 from cxr_pipeline.deployment.promotion import decide
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.framework.config import Evaluation, Folders, Retraining, Task

@@ -16,7 +16,7 @@ import pandas as pd
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import explain_damage
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
-from cxr_pipeline.deployment.lineage import PATIENT
+from cxr_pipeline.deployment.data_changes import PATIENT
 from cxr_pipeline.tracking import runs
 from cxr_pipeline.tracking.versions import ModelVersion
 

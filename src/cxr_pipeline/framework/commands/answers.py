@@ -1,5 +1,7 @@
 """Answers of ``kedro lineage`` as text."""
 
+import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,10 @@ import yaml
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.common.mappings import flatten
-from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
+from cxr_pipeline.data.sources.listing import printable
+from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint, pseudonyms
 from cxr_pipeline.data.splits import SPLITS
-from cxr_pipeline.deployment.data_changes import REFUSED
-from cxr_pipeline.deployment.lineage import PATIENT, content_of, images_of_patient
+from cxr_pipeline.deployment.data_changes import PATIENT, REFUSED
 from cxr_pipeline.framework.datasets.table import csv_text
 from cxr_pipeline.report.formatting import SUFFIXES, from_columns, measure, number
 from cxr_pipeline.tracking import artifacts, promotion_records
@@ -21,6 +23,8 @@ from cxr_pipeline.tracking.aliases import ROLLED_BACK
 from cxr_pipeline.tracking.artifacts import N_IMAGES, N_PATIENTS, PATIENT_KEY
 from cxr_pipeline.tracking.model_index import VersionRecord, settings_of
 
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_LONGEST_NUMBER = 12
 _NO_IMAGES = "its run was deleted, or logged no list of images"
 
 
@@ -105,6 +109,39 @@ def who_used_patient(versions: Sequence[VersionRecord], names: Sequence[str], ke
         return _splits(images_of_patient(images, names, key_file)) or note
 
     return _who_used(versions, f"the patient {names[0]}", answer)
+
+
+def images_of_patient(images: pd.DataFrame, ids: Sequence[str], key_file: Path) -> pd.DataFrame:
+    """Select the images of a patient, to which sources may give any of the ``ids``, from `with_patients`.
+
+    A number that is not found is also looked up with other leading zeros, in which the label table and the file names
+    of a release may differ, as in NIH ChestX-ray14.
+    """
+    sources = images["source"].dropna().unique()
+    for spellings in (list(ids), [other for name in ids for other in _other_zeros(name)]):
+        names = pd.Series([f"{source}\x1f{name}" for source in sources for name in spellings], dtype="str")
+        matches = images[images[PATIENT].isin(pseudonyms(names, key_file)) & images[PATIENT].notna()]
+        if len(matches):
+            return matches
+    return images.iloc[:0]
+
+
+def _other_zeros(name: str) -> list[str]:
+    number = name.lstrip("0") or "0"
+    return [number.zfill(width) for width in range(len(number), _LONGEST_NUMBER + 1)] if name.isdecimal() else []
+
+
+def content_of(image: str) -> str:
+    """Return the SHA-256 of an image, given as 64 hexadecimal digits or as the path of its file."""
+    if _SHA256.fullmatch(image):
+        return image.lower()
+    try:
+        return hashlib.sha256(Path(image).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"Cannot read an image at {printable(image)} ({error.strerror or error}). Expected the path of an image, "
+            "or its SHA-256 (64 hexadecimal digits, as sha256sum prints them)."
+        ) from error
 
 
 def _who_used(
