@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr_pipeline.common.mappings import flatten, hide_passwords, json_digest, lay_over, nest
+from cxr_pipeline.common.mappings import flatten, hide_passwords, lay_over, nest
 
 blocks = st.recursive(
     st.dictionaries(st.sampled_from("abc"), st.integers(), max_size=3),
@@ -24,14 +24,6 @@ def test_laying_over_keeps_every_value_of_the_upper_block(below, above):
 def test_nesting_undoes_flattening(block):
     leaves = flatten(block)
     assert flatten(nest(leaves)) == leaves
-
-
-@given(st.dictionaries(st.text(), st.integers() | st.text()))
-def test_a_digest_does_not_depend_on_the_order_of_keys(block):
-    digest = json_digest(block)
-    assert digest == json_digest(dict(reversed(block.items())))
-    assert digest != json_digest({**block, "and": "more"}) or "and" in block
-    assert len(digest) == 64
 
 
 @pytest.mark.parametrize(

@@ -97,15 +97,6 @@ def test_the_order_of_rows_does_not_matter(draw_pair):
     assert paired_differences(*shuffled, **ONE) == paired_differences(mine, other, **ONE)
 
 
-def test_equal_ranks_of_different_scores_do_not_differ(draw_pair):
-    mine, _ = draw_pair()
-    scaled = mine.assign(score_mass=mine["score_mass"] / 3, probability_mass=mine["probability_mass"] / 3)
-    found = paired_differences(scaled, mine, **ONE)
-    for name in ("auc", "average_precision"):
-        assert found[name] == {"value": 0, "low": 0, "high": 0, "p_value": 1}
-    assert found["brier"]["value"] != 0
-
-
 def test_the_interval_of_the_calibration_error_contains_its_value(decided_table):
     probability = np.random.default_rng(0).random((300, 1))
     y_true = (np.random.default_rng(1).random((300, 1)) < probability).astype(float)

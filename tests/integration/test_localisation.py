@@ -1,7 +1,5 @@
 """Heat maps of a trained network on phantoms, where the location of each finding is known."""
 
-from itertools import islice
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +41,7 @@ class PhantomImages:
 
     def __init__(self, phantoms):
         self.pixels = np.stack([image.pixels for image in phantoms])
+        self.y = np.array([[bool(image.labels)] for image in phantoms], np.float32)
 
     def read(self, sha256s):
         return self.pixels[[int(sha256) for sha256 in sha256s]]
@@ -52,8 +51,7 @@ class PhantomImages:
 def phantoms():
     """The first image of each patient; half of them show an effusion."""
     patients = range(1, TRAINING + VALIDATION + TEST + 1)
-    first = [islice(draw_patient(patient, size=SIZE, prevalence={"Effusion": 0.5}, seed=1), 1) for patient in patients]
-    return [image for images in first for image in images]
+    return [next(draw_patient(patient, size=SIZE, prevalence={"Effusion": 0.5}, seed=1)) for patient in patients]
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +60,12 @@ def images(phantoms):
 
 
 @pytest.fixture(scope="module")
-def y(phantoms):
-    return np.array([[bool(image.labels)] for image in phantoms], np.float32)
-
-
-@pytest.fixture(scope="module")
-def model(images, y, tmp_path_factory):
+def model(images, tmp_path_factory):
     """Trained on other patients than those of the heat maps."""
     folder = tmp_path_factory.mktemp("training")
-    names = np.arange(len(y)).astype(str)
+    names = np.arange(len(images.y)).astype(str)
     train, validation = (
-        ImageSet.unweighted(images=images, sha256=names[part], y=y[part])
+        ImageSet.unweighted(images=images, sha256=names[part], y=images.y[part])
         for part in (slice(TRAINING), slice(TRAINING, TRAINING + VALIDATION))
     )
     fitted, _ = fit(
@@ -90,7 +83,7 @@ def model(images, y, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def explanations(model, phantoms, images, y):
+def explanations(model, phantoms, images):
     """Explanations of the effusions among the test images."""
     rows = [
         (str(name), box.finding, box.x, box.y, box.x + box.width, box.y + box.height)
@@ -99,15 +92,15 @@ def explanations(model, phantoms, images, y):
     ]
     boxes = pd.DataFrame(rows, columns=["sha256", "class", *SIDES])
     boxes[list(SIDES)] /= SIZE
-    names = [str(name) for name in np.flatnonzero(y[:, 0]) if name >= TRAINING + VALIDATION]
+    names = [str(name) for name in np.flatnonzero(images.y[:, 0]) if name >= TRAINING + VALIDATION]
     explained = pd.DataFrame({"sha256": names, "class": "Effusion", "output": 0, "group": names})
     return explain_images(model, images, explained, boxes, confidence=0.95, seed=0)
 
 
-def test_the_network_has_learnt_the_finding(model, images, y):
-    test = np.arange(TRAINING + VALIDATION, len(y))
+def test_the_network_has_learnt_the_finding(model, images):
+    test = np.arange(TRAINING + VALIDATION, len(images.y))
     scores = predict(model, images, test.astype(str).tolist())
-    assert np.mean((scores >= 0.5) == y[test]) > 0.85
+    assert np.mean((scores >= 0.5) == images.y[test]) > 0.85
 
 
 def test_maps_of_a_trained_network_point_into_the_boxes(explanations):

@@ -94,16 +94,6 @@ def test_the_summary_is_logged_as_metrics_and_tags():
     assert expected.items() <= logged.tags.items()
 
 
-def test_without_a_run_nothing_is_logged(tmp_path):
-    before = len(mlflow.search_runs(search_all_experiments=True))
-    runs.log_epoch({"epoch": 1, "loss": 0.5})
-    runs.log_summary(METRICS, data_digest="d" * 64)
-    runs.log_params({"a": 1})
-    runs.log_artifact(tmp_path)
-    assert (runs.active_run_id(), mlflow.active_run()) == (None, None)
-    assert len(mlflow.search_runs(search_all_experiments=True)) == before
-
-
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_the_active_run_ends_with_a_status(start, status):
     run_id = start()

@@ -94,9 +94,3 @@ def test_batches_hold_inputs_labels_and_weights_of_the_same_images(batch_size):
     np.testing.assert_array_equal(images, order)
     np.testing.assert_array_equal(labels, y[order[:, 0]])
     np.testing.assert_array_equal(weights, weight[order[:, 0]])
-
-
-def test_without_an_order_each_image_is_read_once_and_unchanged():
-    inputs = Inputs(lambda entries: np.array(entries, np.uint8), shape=(2,), dtype="uint8")
-    read = np.concatenate([batch[0].numpy() for batch in batches(inputs, list("312"), batch_size=2)])
-    np.testing.assert_array_equal(read, [[3, 0], [1, 0], [2, 0]])

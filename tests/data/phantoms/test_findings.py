@@ -2,31 +2,25 @@ import numpy as np
 import pytest
 
 from cxr_pipeline.data.phantoms import FINDINGS
-
-SIZE = 256
-
-
-@pytest.fixture(scope="module")
-def with_and_without(radiograph):
-    def draw(finding, patient):
-        shown, boxes = radiograph(patient, size=SIZE, findings=(finding,))
-        without, _ = radiograph(patient, size=SIZE)
-        return shown.astype(float), without.astype(float), boxes
-
-    return draw
+from cxr_pipeline.data.phantoms.chest import Anatomy
+from cxr_pipeline.data.phantoms.radiograph import draw_radiograph
 
 
-def inside(image, box, margin=0):
-    left, top = int(max(box.x - margin, 0)), int(max(box.y - margin, 0))
-    return image[top : int(box.y + box.height) + margin, left : int(box.x + box.width) + margin]
+def draw(patient, *findings):
+    anatomy = Anatomy(np.random.default_rng([patient, 1]), sex="FM"[patient % 2])
+    rng = np.random.default_rng([patient, 2, 0])
+    pixels, boxes = draw_radiograph(rng, size=256, anatomy=anatomy, findings=findings, view="PA")
+    return pixels.astype(float), boxes
 
 
 @pytest.mark.parametrize("finding", FINDINGS)
-def test_opacities_brighten_their_boxes_and_a_pneumothorax_darkens_its_side(finding, with_and_without):
+def test_opacities_brighten_their_boxes_and_a_pneumothorax_darkens_its_side(finding):
     changes = []
     for patient in range(8):
-        shown, without, boxes = with_and_without(finding, patient)
-        changes += [inside(shown - without, box) for box in boxes]
+        (shown, boxes), (without, _) = draw(patient, finding), draw(patient)
+        for box in boxes:
+            rows = slice(int(box.y), int(box.y + box.height))
+            changes.append((shown - without)[rows, int(box.x) : int(box.x + box.width)])
     means = [change.mean() for change in changes]
     if finding == "Pneumothorax":
         assert max(means) < 0

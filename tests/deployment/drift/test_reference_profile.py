@@ -1,17 +1,12 @@
-import hashlib
 from functools import partial
 
-import cv2
 import numpy as np
-import pandas as pd
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.deployment.drift import reference_profile
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures, image_statistics
-from cxr_pipeline.deployment.drift.reference_profile import COMPONENTS, ReferenceProfile, build_reference_profile
+from cxr_pipeline.deployment.drift.image_features import ImageFeatures
+from cxr_pipeline.deployment.drift.reference_profile import COMPONENTS, ReferenceProfile
 
 fit = partial(ReferenceProfile.fit, outputs=("ill",), seed=0)
 
@@ -110,53 +105,3 @@ def test_constant_features_have_no_weight(simulate):
     same = moved.copy()
     same[:, 2] = 4
     np.testing.assert_allclose(profile.project(moved), profile.project(same))
-
-
-class Reader:
-    """Read an array of images as PNG files named by their index."""
-
-    def __init__(self, images):
-        self.images = images
-
-    def read(self, path):
-        return cv2.imencode(".png", self.images[int(path)])[1].tobytes()
-
-    def version(self, path):
-        return None
-
-
-@pytest.fixture(scope="module")
-def data(images, tmp_path_factory):
-    """60 images of 30 patients: 20 for training, 6 for validation, 4 for testing."""
-    reader = Reader(images)
-    sha256s = [hashlib.sha256(reader.read(str(number))).hexdigest() for number in range(60)]
-    prepared = PreparedImages(tmp_path_factory.mktemp("images"), Recipe(size=48, mode="fit", max_megapixels=1))
-    contents = {sha256: (reader, str(number)) for number, sha256 in enumerate(sha256s)}
-    prepared.fill(contents)
-    patients = np.arange(60) // 2
-    manifest = pd.DataFrame(
-        {
-            "source": "s",
-            "image": [f"{number}.png" for number in range(60)],
-            "sha256": sha256s,
-            "patient_id": pd.Series(patients.astype(str), dtype="str"),
-            "label_ill": (patients % 3 == 0).astype(float),
-        }
-    )
-    splits = manifest[["source", "image", "sha256", "patient_id"]].assign(
-        split=np.select([patients < 20, patients < 26], ["train", "validation"], "test")
-    )
-    return prepared, manifest, splits
-
-
-def test_a_profile_has_one_image_of_each_training_and_validation_patient(network, rule, images, data):
-    profile = build_reference_profile(network, rule, *data, max_images=100, batch_size=16, seed=0)
-    assert (len(profile.training), len(profile.held_out)) == (20, 6)
-    grey = image_statistics(images[:40])[:, 0]
-    patients = [int(np.abs(grey - value).argmin()) // 2 for value in profile.training.statistics[:, 0]]
-    assert sorted(patients) == list(range(20)) != patients, "the order is random"
-    assert profile.training.y_true[:, 0].tolist() == [float(patient % 3 == 0) for patient in patients]
-    scores = network.predict(images[40:52, ..., np.newaxis], verbose=0)[:, 0]
-    assert (np.abs(profile.held_out.probability[:, :1] - scores[np.newaxis]).min(axis=1) < 1e-6).all()
-    assert set(profile.training.source) == {"s"}
-    assert sorted(profile.held_out.y_true[:, 0]) == [0, 0, 0, 0, 1, 1]

@@ -184,11 +184,3 @@ def test_a_data_folder_keeps_its_id_and_a_copy_has_another(started, tmp_path):
             shutil.copytree(tmp_path / "data", tmp_path / "copy", dirs_exist_ok=True)
     first, second, copied = (run["folder"] for run in started)
     assert first == second != copied
-
-
-def test_a_node_that_starts_other_runs_gets_a_description_of_its_own(started, tmp_path):
-    hook = hook_in(tmp_path)
-    run = start(hook).load(CURRENT_RUN)
-    assert (run.task, run.env, run.run_id, run.tracking_uri) == ("t", "demo", "current", "sqlite://")
-    assert (run.project, run.runtime_params, run.parameters) == ("here", {}, {"model": {}})
-    hook.after_pipeline_run()

@@ -35,21 +35,6 @@ def test_class_auc_has_the_mean_first_then_the_highest_and_undefined_ones_last(d
     assert points(axes)[1] == (0.9, False)
 
 
-def model(name, auc, kind="version"):
-    return {"name": name, "kind": kind, "auc": {"value": auc, "low": auc - 0.0625, "high": auc + 0.0625}}
-
-
-def test_models_are_drawn_over_the_interval_of_the_first(drawn):
-    intervals.draw_models([model("version with $math$", 0.875), model("cell", 0.75, "cell")])
-    axes = drawn[0].axes[0]
-    assert labels(axes) == ["version with $math$", "cell"]
-    assert points(axes) == {0: (0.875, False), 1: (0.75, True)}
-    assert spans(axes)[:2] == [(0.8125, 0.9375), (0.6875, 0.8125)]
-    assert axes.get_ylim() == (1.5, -0.5)
-    (band,) = axes.patches
-    np.testing.assert_allclose(band.get_extents().transformed(axes.transData.inverted()).intervalx, [0.8125, 0.9375])
-
-
 def cell(name, auc, **changed):
     row = {"cell": name, "is_baseline": False, "collapsed": False, "error": None}
     for metric, value in {"auc": auc, "accuracy": 0.75, "sensitivity": 0.8, "specificity": 0.6}.items():

@@ -108,10 +108,3 @@ def test_the_record_of_a_stop_has_the_reason_the_champion_and_the_page_of_the_dr
     assert "brightness" in drift_page
     assert json.loads(written)["drift"]["families"][0]["tests"][0]["effect"] > 0.9
     assert "edges" not in written
-
-
-def test_unknown_drift_is_recorded_without_a_page():
-    unknown = {"verdict": "unknown", "sentence": "It has no profile.", "n_new": 0, "families": []}
-    made = record(comparison_of()) | {"drift": unknown}
-    assert "Verdict: unknown. It has no profile." in render_decision(made)
-    assert len(decision_files(made)) == 2
