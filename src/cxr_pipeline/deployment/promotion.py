@@ -62,17 +62,13 @@ def score_images(
     Images that are prepared in the image stores in ``folder`` are not decoded again. The score table has no row for
     images that the recipe refuses.
     """
-    from cxr_pipeline.training.fitting import predict
-
     recipe = classifier.recipe
     resized = PreparedImages(folder, replace(recipe, steps=()))
     places = zip(images["source"].map(readers), images["path"], strict=True)
     refused = resized.fill(dict(zip(images["sha256"], places, strict=True)), workers=workers)
     usable = images[~images["sha256"].isin(refused["sha256"])].reset_index(drop=True)
-    contents = usable["sha256"].tolist()
-    prepared = resized.enhanced(contents, recipe.steps, workers=workers)
-    y_score = predict(classifier.model, prepared, contents)
-    table = score_tables.score_table(usable, outputs, y_score)
+    prepared = resized.enhanced(usable["sha256"].tolist(), recipe.steps, workers=workers)
+    table = score_tables.predict_scores(classifier.model, prepared, usable, outputs)
     return score_tables.decide(table, classifier.decision_rule)
 
 

@@ -7,12 +7,13 @@ and ``decision``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
 
 
@@ -38,6 +39,13 @@ class Scores:
         columns = (columns_of(table, prefix, outputs) for prefix in ("true", "probability", "predicted"))
         true, probability, predicted = columns
         return cls(tuple(outputs), true, probability, predicted.astype(np.bool_))
+
+
+def predict_scores(model: Any, prepared: PreparedImages, images: pd.DataFrame, outputs: Sequence[str]) -> pd.DataFrame:
+    """Score rows of the manifest with a model, from their prepared images, as by `score_table`."""
+    from cxr_pipeline.training.fitting import predict
+
+    return score_table(images, outputs, predict(model, prepared, images["sha256"].tolist()))
 
 
 def score_table(images: pd.DataFrame, outputs: Sequence[str], y_score: NDArray[np.floating]) -> pd.DataFrame:

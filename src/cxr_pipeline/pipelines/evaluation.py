@@ -15,7 +15,7 @@ from cxr_pipeline.evaluation.evaluate import (
     evaluate_sources,
     images_digest,
 )
-from cxr_pipeline.evaluation.score_tables import Scores, confusion_table, decide, score_table
+from cxr_pipeline.evaluation.score_tables import Scores, confusion_table, decide, predict_scores
 from cxr_pipeline.evaluation.subgroups import evaluate_subgroups
 from cxr_pipeline.framework.config import Evaluation, Subgroups, Task, Thresholds
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
@@ -32,11 +32,8 @@ def score_test(
     task: Task,
 ) -> pd.DataFrame:
     """Score the test images and apply the frozen decision rule."""
-    from cxr_pipeline.training.fitting import predict
-
-    images = select_split(manifest, splits, "test")
-    y_score = predict(model, enhanced_images, images["sha256"].tolist())
-    return decide(score_table(images, task.outputs, y_score), rule_from_dict(decision_rule))
+    scores = predict_scores(model, enhanced_images, select_split(manifest, splits, "test"), task.outputs)
+    return decide(scores, rule_from_dict(decision_rule))
 
 
 def measure_test(

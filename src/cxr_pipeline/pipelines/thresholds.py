@@ -7,7 +7,7 @@ import pandas as pd
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import select_split
 from cxr_pipeline.evaluation import decision_rule as rules
-from cxr_pipeline.evaluation.score_tables import columns_of, score_table
+from cxr_pipeline.evaluation.score_tables import columns_of, predict_scores
 from cxr_pipeline.framework.config import Task, Thresholds
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
@@ -16,10 +16,7 @@ def score_validation(
     model: Any, enhanced_images: PreparedImages, manifest: pd.DataFrame, splits: pd.DataFrame, task: Task
 ) -> pd.DataFrame:
     """Score the validation images."""
-    from cxr_pipeline.training.fitting import predict
-
-    images = select_split(manifest, splits, "validation")
-    return score_table(images, task.outputs, predict(model, enhanced_images, images["sha256"].tolist()))
+    return predict_scores(model, enhanced_images, select_split(manifest, splits, "validation"), task.outputs)
 
 
 def fit_decision_rule(validation_scores: pd.DataFrame, task: Task, thresholds: Thresholds) -> dict[str, Any]:
