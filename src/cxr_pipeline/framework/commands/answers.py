@@ -112,11 +112,8 @@ def who_used_patient(versions: Sequence[VersionRecord], names: Sequence[str], ke
 
 
 def images_of_patient(images: pd.DataFrame, ids: Sequence[str], key_file: Path) -> pd.DataFrame:
-    """Select the images of a patient, to which sources may give any of the ``ids``, from `with_patients`.
-
-    A number that is not found is also looked up with other leading zeros, in which the label table and the file names
-    of a release may differ, as in NIH ChestX-ray14.
-    """
+    """Select the images of a patient, to which sources may give any of the ``ids``, from `with_patients`."""
+    # The label table and the file names of a release may differ in leading zeros, as in NIH ChestX-ray14.
     sources = images["source"].dropna().unique()
     for spellings in (list(ids), [other for name in ids for other in _other_zeros(name)]):
         names = pd.Series([f"{source}\x1f{name}" for source in sources for name in spellings], dtype="str")

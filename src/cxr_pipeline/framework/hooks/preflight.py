@@ -75,14 +75,7 @@ def _check(task: Task, raw: Path, blocks: CellBlocks) -> None:
 
 
 def check_network(name: str, *, weights: str, size: int, cut: str | None, raw: Path, task: str) -> None:
-    """Check the size of the images, the weights, and the layer from which a pretrained backbone is fine-tuned.
-
-    The network is built, which takes seconds, only if the weights are a file or the layer ``cut`` is given. ``size`` is
-    the side of an image in pixels; ``task`` is named in messages.
-
-    Raises:
-        UserError: the images are too small, or the weights or the layer cannot be used.
-    """
+    """Check the size of the images, the weights, and the layer from which a pretrained backbone is fine-tuned."""
     if size < SMALLEST_SIZES[name]:
         raise UserError(
             f"{task}.resolution.size is {size}, but {name} needs images of at least {SMALLEST_SIZES[name]} pixels per "
@@ -91,6 +84,7 @@ def check_network(name: str, *, weights: str, size: int, cut: str | None, raw: P
     check_weights(name, weights, raw, task=task)
     if not is_pretrained(name, weights) or (weights == "imagenet" and cut is None):
         return
+    # Only now, because it takes seconds.
     from cxr_pipeline.training.networks.build import build_model
     from cxr_pipeline.training.phases import cut_layer
 
