@@ -8,19 +8,19 @@ from shipped import parameters_of
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.data.sources.nih import SIDES
 from cxr_pipeline.evaluation.grad_cam import explain_images
+from cxr_pipeline.framework.config import Training
 from cxr_pipeline.training.augmentation import STRENGTHS
 from cxr_pipeline.training.fitting import fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import build_model
-from cxr_pipeline.training.settings import TrainingSettings
 
 # Trains a network for about a minute.
 pytestmark = pytest.mark.slow
 
 SIZE = 128
 TRAINING, VALIDATION, TEST = 840, 60, 200
-SETTINGS = TrainingSettings.from_dict(
-    {
+SETTINGS = Training(
+    **{
         **parameters_of()["training"],
         **{"loss": "cross_entropy", "optimizer": "adamw", "learning_rate": 0.01, "schedule": "cosine", "epochs": 22},
         **{"weight_decay": 1e-3, "head_weight_decay": 1e-3, "batch_size": 32, "monitor": "val_auc", "tolerance": 0.02},
