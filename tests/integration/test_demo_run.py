@@ -146,7 +146,9 @@ def test_a_version_below_the_floors_becomes_the_champion_by_hand_only(demo_copy,
     assert promoted.returncode == 0, promoted.stdout
     record = decisions / Path(promoted.stdout.split()[-1]).name
     assert "made the champion by hand" in record.read_text()
-    assert json.loads(record.with_suffix(".json").read_text())["decision"] == "promoted"
+    stored = json.loads(record.with_suffix(".json").read_text())
+    assert stored["decision"] == "promoted"
+    assert any("too few patients" in floor["text"] and not floor["met"] for floor in stored["floors"])
     aliases = json.loads((demo_copy.folder / "data/demo/06_models/effusion/aliases.json").read_text())
     assert aliases["champion"] == 1
     client = mlflow.MlflowClient(f"sqlite:///{demo_copy.folder}/mlflow.db")

@@ -44,12 +44,13 @@ def promote(task: str, version: int, env: str | None) -> None:
 def _record(chosen: Any, champion: int | None, parameters: Any) -> dict[str, Any]:
     """Return the record of a decision without a comparison."""
     from cxr_pipeline.deployment.promotion import COMPARED, Decision, decide
+    from cxr_pipeline.report.formatting import from_columns
     from cxr_pipeline.report.pages.promotion_record import decision_record
 
     rule = parameters.retraining.rule
     names = {*COMPARED, *rule["floors"]}
-    keys = {"value": "", "low": "_low", "high": "_high"}
-    metrics = {name: {key: chosen.metrics.get(f"{name}{end}") for key, end in keys.items()} for name in names}
+    undefined = {"value": None, "low": None, "high": None}
+    metrics: dict[str, Any] = {name: from_columns(chosen.metrics, name) or undefined for name in names}
     floors = decide(metrics, None, **rule, newer_data=True).floors
     n_patients = chosen.metrics.get("n_patients")
     return decision_record(
