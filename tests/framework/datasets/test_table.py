@@ -45,7 +45,7 @@ def test_rows_given_in_parts_are_written_as_one_table(tmp_path, suffix):
         assert whole.read_bytes().decode() == csv_text(table)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cells=st.lists(st.text(alphabet="'=-+@\uff1da01,\"\n\t\r", min_size=1), min_size=1))
 def test_any_text_is_read_as_it_was_written_and_none_is_a_formula(tmp_path, cells):
     dataset = TableDataset(filepath=tmp_path / "table.csv", text_columns=["image"])
