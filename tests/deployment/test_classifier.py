@@ -1,5 +1,6 @@
 import functools
 import json
+import zipfile
 from dataclasses import replace
 
 import keras
@@ -104,6 +105,16 @@ def test_a_loaded_classifier_scores_as_the_saved_one(kind, classifier, tmp_path)
     assert loaded.digest == classifier.digest
     assert loaded.provenance == classifier.provenance
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["classifier.json", "model.keras"]
+
+
+def test_the_state_of_the_optimiser_is_not_saved(classifier, tmp_path):
+    network = grey_network(SIZE)
+    network.compile("adam", "mse")
+    network.train_on_batch(np.ones((2, SIZE, SIZE, 1)), np.ones((2, 1)))
+    network.save(tmp_path / "whole.keras")
+    replace(classifier, model=network).save(tmp_path / "saved")
+    files = [tmp_path / "whole.keras", tmp_path / "saved" / "model.keras"]
+    assert [b"optimizer" in zipfile.ZipFile(file).read("model.weights.h5") for file in files] == [True, False]
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
