@@ -102,6 +102,11 @@ def test_platt_fits_its_smoothed_targets():
     assert apply(separated, 0.99) < 0.99
 
 
+def test_a_method_that_is_unknown_is_not_restored():
+    with pytest.raises(ValueError, match="'isotonic' is none of none, temperature, platt"):
+        calibration_from_dict({"a": {"method": "isotonic", "message": "", "slope": 1.0}}, exclusive=False)
+
+
 @pytest.mark.parametrize("method", FITTED)
 def test_one_saturated_mistake_hardly_changes_the_fit(method):
     y_true, y_score = draw_images(2000)

@@ -88,7 +88,17 @@ class TestConnect:
         self.refused(f"sqlite:///{tmp_path}/file/mlflow.db", "the file cannot be written")
         self.refused(f"sqlite:///{tmp_path}/file", "not a usable SQLite database")
 
-    @pytest.mark.parametrize("uri", ["127.0.0.1:5000", "localhost:5000/mlflow", "mlruns", "mysql+pymysql://u:p@h/d"])
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            "127.0.0.1:5000",
+            "localhost:5000/mlflow",
+            "mlruns",
+            "mysql+pymysql://u:p@h/d",
+            "postgresql://u:p@h:port/d",
+            "u:p@h:5000",
+        ],
+    )
     def test_a_server_needs_http_and_a_database_its_driver(self, uri, monkeypatch):
         monkeypatch.setitem(sys.modules, "pymysql", None)
         message = r"expected the address of a server, http://HOST:PORT, or of a database whose driver is installed \("

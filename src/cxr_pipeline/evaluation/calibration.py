@@ -22,6 +22,7 @@ TEMPERATURES = (0.05, 100.0)
 # An image whose score rounds to 0 or 1 must not dominate a fit.
 FITTED_LOGIT = 16.0
 LEAST = np.finfo(np.float64).tiny
+METHODS = ("none", "temperature", "platt")
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,12 @@ def fit_calibration(method: str, y_true: FloatArray, y_score: FloatArray, *, exc
 
 
 def calibration_from_dict(values: Mapping[str, Any], *, exclusive: bool) -> Calibration:
-    """Restore a calibration exactly from its JSON form."""
+    """Restore a calibration exactly from its JSON form; raise `ValueError` for an unknown method."""
     parts = values.get("parts", [values]) if exclusive else values.values()
     restored = []
     for part in parts:
+        if part["method"] not in METHODS:
+            raise ValueError(f"the calibration {part['method']!r} is none of {', '.join(METHODS)}")
         fitted = {name: value for name, value in part.items() if name not in ("method", "message")}
         restored.append(OutputCalibration(part["method"], part["message"], fitted))
     return Calibration(tuple(restored), exclusive)

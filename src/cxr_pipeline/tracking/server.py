@@ -64,7 +64,7 @@ def connect(uri: str, *, artifacts: str | None = None) -> None:
     else:
         try:
             create_engine(uri)
-        except (ArgumentError, ModuleNotFoundError) as error:
+        except (ArgumentError, ModuleNotFoundError, ValueError) as error:  # ValueError: the port is not a number
             problem = "expected the address of a server, http://HOST:PORT, or of a database whose driver is installed"
             raise _unusable(uri, f"{problem} ({error})") from error
     if path is not None and artifacts is not None:
@@ -219,7 +219,7 @@ def without_password(uri: str) -> str:
     """
     parts = urlparse(uri)
     if not parts.netloc:
-        return uri
+        return uri if "://" in uri else uri.rpartition("@")[2]
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], params="", query="", fragment="").geturl()
 
 

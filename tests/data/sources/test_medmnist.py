@@ -60,6 +60,12 @@ def test_several_labels_at_once_and_labels_without_names(tmp_path):
     assert (set(numbers.images["labels"]), numbers.vocabulary) == ({*"0124"}, {*"01234"})
 
 
+def test_a_file_without_images_has_no_rows(tmp_path):
+    file = tmp_path / "empty.npz"
+    np.savez(file, train_images=np.empty((0, 28, 28), np.uint8), train_labels=np.empty((0, 1), np.uint8))
+    assert read(file).images.empty
+
+
 def test_missing_splits_are_skipped_and_colour_is_converted_to_grey(tmp_path):
     colour = draw("val", 30, 28, 3)
     file = write(tmp_path, train_images=None, train_labels=None, test_images=None, val_images=colour)

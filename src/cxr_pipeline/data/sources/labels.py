@@ -170,7 +170,8 @@ class LabelMap:
         has, may_have, not_mentioned = (
             {classes[label] for label in group} - {None} for group in (present, possible, _split(unknown))
         )
-        of_lost = [classes[label] for label in lost]
+        # All labels for a normal image are one label.
+        of_lost = [classes[label] for label in {"" if is_normal(each) else each: each for each in lost}.values()]
         not_mentioned |= {name for name in of_lost if name is not None and of_lost.count(name) > 1}
         if not self.exclusive:
             unsure, used = may_have | not_mentioned, set(classes.values())

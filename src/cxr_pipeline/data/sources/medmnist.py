@@ -42,9 +42,9 @@ def read(folder: Path, *, labels: tuple[str, ...] = ()) -> Listing:
     numbers = np.concatenate(list(tables.values()))
     n_labels = numbers.max(initial=-1) + 1 if widths[0] == 1 else widths[0]
     names = labels or tuple(map(str, range(n_labels)))
-    images = [f"{_SPLITS[split]}/{row:05d}" for split, table in tables.items() for row in range(len(table))]
-    rows = pd.DataFrame({"image": images, "path": map(str, range(len(images)))}, dtype="str")
-    rows["given_split"] = rows["image"].str.partition("/")[0]
+    given = [(_SPLITS[split], row) for split, table in tables.items() for row in range(len(table))]
+    rows = pd.DataFrame([(f"{split}/{row:05d}", split) for split, row in given], columns=["image", "given_split"])
+    rows["path"] = rows.index.astype("str")
     if widths[0] == 1:
         rows = name_labels(rows, pd.Series(numbers[:, 0]).astype("str"), names)
     else:

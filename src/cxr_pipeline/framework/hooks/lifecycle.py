@@ -116,4 +116,5 @@ def _folder_id(folder: Path) -> str:
     if not path.exists():
         with written_atomically(path) as temporary:
             temporary.write_text(uuid4().hex)
-    return json_digest([path.read_text(), str(folder.resolve())])
+    # Whatever a damaged file contains is an id, too.
+    return json_digest([path.read_text("utf-8", errors="replace"), str(folder.resolve())])
