@@ -84,7 +84,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.parametrize(
-    "damage", ["empty", "values cut", "table cut", "text", "other type", "without table", "header"]
+    "damage", ["empty", "values cut", "table cut", "text", "other type", "without table", "header", "key"]
 )
 def test_a_damaged_shard_is_detected_when_the_store_is_opened(damage, tmp_path, caplog):
     store = filled(tmp_path)
@@ -99,6 +99,8 @@ def test_a_damaged_shard_is_detected_when_the_store_is_opened(damage, tmp_path, 
         np.save(path, values(0).astype(np.float16))
     elif damage == "header":
         path.write_bytes(path.read_bytes().replace(b"}", b"(", 1))
+    elif damage == "key":
+        path.write_bytes(path.read_bytes().replace(keys(3)[0].encode(), keys(2)[0].encode()))
     else:
         os.truncate(path, {"empty": 0, "values cut": 130, "table cut": size - 1}[damage])
     reopened = opened(tmp_path)

@@ -101,5 +101,16 @@ def test_a_task_without_a_block_has_the_defaults(load):
     assert load(BASE | {"base/parameters/tasks.yml": "effusion:"})["effusion"] == load(
         BASE | {"base/parameters/tasks.yml": "effusion: {}"}
     ).get("effusion")
-    with pytest.raises(UserError, match="effusion: expected a block of parameters in conf/, found 5"):
-        load(BASE | {"base/parameters/tasks.yml": "effusion: 5"})
+
+
+@pytest.mark.parametrize(
+    ("in_file", "given", "message"),
+    [
+        ("5", {}, "effusion: expected a block of parameters, found 5"),
+        ("{}", {"effusion": 0}, "effusion: expected a block of parameters, found 0"),
+        ("{}", {"effusion": [1]}, r"cannot replace a block .* such as effusion\.training\.epochs=3"),
+    ],
+)
+def test_a_task_whose_block_is_a_list_or_value_is_an_error(in_file, given, message, load):
+    with pytest.raises(UserError, match=message):
+        load(BASE | {"base/parameters/tasks.yml": f"effusion: {in_file}"}, **given)

@@ -161,7 +161,7 @@ def write_shard(folder: Path, keys: Sequence[str], values: NDArray[Any]) -> Path
     content = io.BytesIO()
     np.save(content, values)
     np.save(content, table)
-    path = folder / f"{hashlib.sha256(table.tobytes()).hexdigest()[:32]}.npy"
+    path = folder / _name_of(table)
     with written_atomically(path) as beside:
         beside.write_bytes(content.getbuffer())
     return path
@@ -173,11 +173,18 @@ def _load_shard(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         values = np.load(path, mmap_mode="r")
         with path.open("rb") as file:
             file.seek(values.offset + values.nbytes)
-            return values, np.load(file)
+            table = np.load(file)
     except OSError:
         raise
     except Exception as error:  # numpy evaluates the header, and does not document what it raises for a damaged one
         raise ValueError(f"damaged header: {error}") from error
+    if path.name != _name_of(table):
+        raise ValueError("damaged keys or checksums")
+    return values, table
+
+
+def _name_of(table: NDArray[Any]) -> str:
+    return f"{hashlib.sha256(table.tobytes()).hexdigest()[:32]}.npy"
 
 
 _open_shard = lru_cache(_MAPPED_SHARDS)(_load_shard)

@@ -31,12 +31,18 @@ class TaskConfigLoader(OmegaConfigLoader):
             raise
 
     def _merge_and_resolve(self, key: str, config_per_file: Any) -> dict[str, Any]:
-        config: dict[str, Any] = super()._merge_and_resolve(key, config_per_file)
+        try:
+            config: dict[str, Any] = super()._merge_and_resolve(key, config_per_file)
+        except TypeError as error:  # OmegaConf names neither the key nor the value
+            raise UserError(
+                f"{key}: a list or value cannot replace a block of parameters, in --params or below conf/. Name a "
+                "parameter of the block, such as effusion.training.epochs=3."
+            ) from error
         if key != "parameters":
             return config
         for name in ("defaults", *TASKS):
-            if not isinstance(config.get(name) or {}, dict):
-                raise UserError(f"{name}: expected a block of parameters in conf/, found {config[name]!r}.")
+            if not isinstance(config.get(name), dict | None):
+                raise UserError(f"{name}: expected a block of parameters, found {config[name]!r}.")
         defaults = config.pop("defaults", None) or {}
         tasks = {task: lay_over(defaults, config.get(task) or {}) for task in TASKS}
         return config | {task: block for task, block in tasks.items() if block}
