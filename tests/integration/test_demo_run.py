@@ -65,6 +65,12 @@ def test_every_row_of_the_source_is_accounted_for_and_no_patient_is_in_two_split
     assert set(splits["split"]) == {"train", "validation", "test"}
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_decision_rule_is_fitted_on_validation_images_and_tested_on_test_images(data, splits, split):
+    scored = pd.read_parquet(data / f"07_model_output/effusion/{split}_scores.parquet")
+    assert set(scored["sha256"]) == set(splits.loc[splits["split"] == split, "sha256"])
+
+
 def test_phantom_results_are_marked_and_kept_apart(demo, reporting):
     page = (reporting / "report.html").read_text()
     assert "PHANTOM" in page.split("</title>")[0].upper()

@@ -87,6 +87,15 @@ def test_every_image_goes_through_all_stages(parameters, images):
     assert sorted(plan["image"]) == sorted(splits.loc[splits["split"] == "train", "image"])
 
 
+def test_a_patient_in_several_given_splits_stops_the_run(parameters, tmp_path):
+    for part in ("train", "val", "test"):
+        for number, name in enumerate(("well", "ill")):
+            draw(tmp_path / "raw" / "given" / part / name / f"p{number}_{part}.png", len(part) * 10 + number)
+    given = {"layout": "class_folders", "path": "given", "patient_id": r"^p(\d+)_"}
+    with pytest.raises(UserError, match=r"2 patients are in several(.|\n)*t\.splitting\.ignore_given"):
+        run({**parameters, "params:sources": config.Sources({"images": given})})
+
+
 def test_patient_ids_that_are_added_later(parameters, images):
     """The parameter that the message offers makes new splits, and the earlier ones are returned as a file."""
     source = {"layout": "class_folders", "path": "images"}

@@ -10,6 +10,7 @@ from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources.dicom_folder import read, reader
 from cxr_pipeline.data.sources.label_tables import Columns
 from cxr_pipeline.data.sources.pseudonyms import hide_patients
+from cxr_pipeline.framework import config
 
 
 def read_table(folder, table, columns=None, **options):
@@ -82,6 +83,16 @@ def test_patients_of_the_header_and_of_the_table_have_the_same_pseudonyms(tmp_pa
     assert pd.isna(patients[3])
     assert patients[:3].str.fullmatch("[0-9a-f]{16}").all()
     assert from_table.tolist()[:3] == [patients[0], patients[2], patients[2]]
+
+
+def test_a_source_of_dicom_images_lists_pseudonyms(tmp_path):
+    write_dicom(tmp_path / "2.dcm", 2)
+    (tmp_path / "t.csv").write_text("image,label\n2.dcm,Mass\n")
+    columns = {"image": "image", "labels": "label"}
+    source = {"layout": "dicom_folder", "path": str(tmp_path), "table": "t.csv", "columns": columns}
+    folders = config.Folders(**{name: tmp_path / name for name in config.Folders.model_fields})
+    listing = config.Sources({"pacs": source}).root["pacs"].list_images(folders)
+    assert listing.images["patient_id"].str.fullmatch("[0-9a-f]{16}").all()
 
 
 def test_no_identifier_is_in_the_listing(tmp_path, recwarn):
