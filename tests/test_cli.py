@@ -1,5 +1,7 @@
 import io
 import logging
+import os
+import re
 import subprocess
 import sys
 
@@ -68,6 +70,14 @@ def test_a_command_prints_one_line_outside_a_project_and_in_its_subfolders(
     assert ended.returncode == status
     (line,) = (ended.stdout + ended.stderr).splitlines()
     assert line.startswith(printed.format(tmp_path))
+
+
+def test_no_telemetry_is_sent_outside_a_project(tmp_path):
+    command = [sys.executable, "-m", "cxr_pipeline", "--version"]
+    environment = {name: value for name, value in os.environ.items() if name != "KEDRO_DISABLE_TELEMETRY"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0
+    assert not re.search("anonymous|Heap", ended.stdout + ended.stderr)
 
 
 def test_a_message_is_one_line_as_it_is_and_a_log_file_is_still_written(monkeypatch, tmp_path):

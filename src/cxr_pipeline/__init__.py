@@ -8,6 +8,8 @@ __version__ = "0.1.0"
 
 # Libraries read these when they are first imported; values set by the user are kept.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# The file .telemetry disables it in the project only, but the command can also be run elsewhere.
+os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "true")
 # With seven retries of two minutes, a run would wait longer for an unavailable server than its training takes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

@@ -255,6 +255,12 @@ def test_no_interval_shrinks_to_a_point_if_all_decisions_are_correct(measured, n
             assert interval["low"] < 0.97 and interval["value"] == interval["high"] == 1
 
 
+def test_the_interval_of_a_calibration_error_contains_it_although_that_of_replicates_is_larger(measured):
+    y_true = np.tile([1.0, 0.0], 60)[:, None]
+    found = measured((y_true, np.full((120, 1), 0.5), y_true == 1), outputs=("a",))["metrics"]["ece"]
+    assert found["value"] == found["low"] == 0 < found["high"]
+
+
 def test_a_patient_with_most_images_makes_intervals_wide(measured):
     images = draw_labels(400, seed=2, unknown=0)
     patients = np.array([f"p{number:03}" for number in range(400)], dtype=object)
