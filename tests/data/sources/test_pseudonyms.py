@@ -92,6 +92,19 @@ def test_a_full_disk_and_a_folder_without_hard_links(tmp_path, monkeypatch, call
         assert list(tmp_path.iterdir()) == [file]
 
 
+def test_the_key_of_another_run_is_kept_without_hard_links(tmp_path, monkeypatch):
+    file = tmp_path / "patient.key"
+
+    def other_run_is_faster(*_):
+        monkeypatch.setattr(type(file), "exists", lambda self: False)  # as before the other run
+        file.write_text("k" * 64)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", other_run_is_faster)
+    key_fingerprint(file, make=True)
+    assert file.read_text() == "k" * 64
+
+
 def test_runs_that_start_at_once_use_one_key(tmp_path):
     file = tmp_path / "patient.key"
     with ThreadPoolExecutor(8) as threads:

@@ -56,7 +56,7 @@ def run(tmp_path, client):
             {
                 "params:t.sources": MemoryDataset(config.Sources({"images": source})),
                 "params:t.tuning": MemoryDataset(TUNING),
-                "params:t.cells": MemoryDataset({"a, b": {"epochs": 1}}),
+                "params:t.cells": MemoryDataset({"a, b": {"epochs": 1, "storage": PASSWORD}}),
                 "params:folders": MemoryDataset(config.Folders(**dict.fromkeys(config.Folders.model_fields, tmp_path))),
                 "t.metrics": FileDataset(filepath=tmp_path / "metrics.json", metadata={"mlflow": "artifact"}),
                 "t.figures": FiguresDataset(filepath=tmp_path / "figures", metadata={"mlflow": "artifact"}),

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -79,17 +80,26 @@ def _key(file: Path) -> bytes:
 def _make_key(file: Path) -> None:
     """Write a new key to a file that only its owner can read, unless another run has written one meanwhile."""
     beside = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
+    _write_key(beside)
     try:
-        with open(beside, "x", opener=partial(os.open, mode=0o600)) as new:
+        # Unlike a rename, a link does not replace the key of another run. It is complete even if the disk is full.
+        file.hardlink_to(beside)
+    except FileExistsError:
+        pass
+    except OSError:
+        # exFAT and some network shares have no hard links.
+        with suppress(FileExistsError):
+            _write_key(file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write_key(file: Path) -> None:
+    with open(file, "x", opener=partial(os.open, mode=0o600)) as new:
+        try:
             new.write(secrets.token_hex(32))
             new.flush()
             os.fsync(new.fileno())
-        try:
-            # Unlike a rename, a link does not replace the key of another run.
-            file.hardlink_to(beside)
         except OSError:
-            # exFAT and some network shares have no hard links.
-            if not file.exists():
-                beside.rename(file)
-    finally:
-        beside.unlink(missing_ok=True)
+            file.unlink()
+            raise
