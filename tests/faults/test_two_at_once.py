@@ -57,7 +57,7 @@ def test_of_two_commands_at_once_one_is_refused(project: Project, number: int) -
     assert len(set(trained)) == len({digest for digest, _, _ in trained})
 
 
-@pytest.mark.skipif(KILLS < 8, reason="it takes minutes")
+@pytest.mark.skipif(KILLS < 8, reason="it takes minutes; make test-faults KILLS=8 or more runs it")
 @pytest.mark.parametrize("number", range(FIRST, FIRST + KILLS // 4))
 def test_a_server_that_goes_away_ends_the_run_with_status_69(
     project: Project, number: int, mlflow_server: Any, empty_database: Path
