@@ -172,3 +172,22 @@ def test_wrong_scores_are_rejected(kind):
             rule.apply(wrong)
     with pytest.raises(ValueError, match="Labels must have the shape"):
         fit(kind, (y_true[:, 0], y_score))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"kind": "other"},
+        {"thresholds": {"effusion": float("nan")}},
+        {"thresholds": {"effusion": "high"}},
+        {"calibration": {"method": "isotonic"}},
+        {"classes": []},
+        {"policy": None},
+    ],
+)
+def test_a_damaged_rule_is_an_error_of_one_line(damage):
+    values = fit("binary", draw_images("binary")).to_dict()
+    with pytest.raises(UserError, match=r"The decision rule is damaged: .+ Train the model again"):
+        rule_from_dict({**values, **damage})
+    with pytest.raises(UserError, match="'classes'"):
+        rule_from_dict({"kind": "binary"})

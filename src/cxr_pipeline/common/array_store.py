@@ -174,7 +174,7 @@ def _load_shard(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         with path.open("rb") as file:
             file.seek(values.offset + values.nbytes)
             table = np.load(file)
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # numpy evaluates the header, and does not document what it raises for a damaged one
         raise ValueError(f"damaged header: {error}") from error

@@ -5,6 +5,7 @@ A rule is fitted on validation images only, frozen with the model, and applied u
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from cxr_pipeline.evaluation.threshold_policies import Threshold, choose_thresho
 
 FloatArray = NDArray[np.float64]
 
+KINDS = ("binary", "multiclass", "multilabel")
 ARGMAX = "argmax"
 # The decision on an image without any of the labels of a multi-label task.
 NONE = "none"
@@ -175,14 +177,26 @@ def fit_decision_rule(
 
 
 def rule_from_dict(values: Mapping[str, Any]) -> DecisionRule:
-    """Restore a rule from its JSON form. It makes the same decisions as the saved rule."""
-    kind, classes, fitted_on = values["kind"], tuple(values["classes"]), values["fitted_on"]
-    only = {name: values.get(name, fitted_on.get(name)) for name in ("policy_met", "message", "n_images", "n_positive")}
-    per_class = values.get("per_class", {classes[-1]: only})
-    rules = tuple(Threshold(float(each), **per_class[name]) for name, each in values["thresholds"].items())
-    saved = {classes[-1]: values["calibration"]} if kind == "binary" else values["calibration"]
-    calibration = calibration_from_dict(saved, exclusive=kind == "multiclass")
-    return DecisionRule(kind, classes, dict(values["policy"]), calibration, rules, fitted_on["n_images"])
+    """Restore a rule from its JSON form. It makes the same decisions as the saved rule.
+
+    Raises:
+        UserError: the values are not those of a rule.
+    """
+    try:
+        kind, classes, fitted_on = values["kind"], tuple(values["classes"]), values["fitted_on"]
+        names = ("policy_met", "message", "n_images", "n_positive")
+        only = {name: values.get(name, fitted_on.get(name)) for name in names}
+        per_class = values.get("per_class", {classes[-1]: only})
+        rules = tuple(Threshold(float(each), **per_class[name]) for name, each in values["thresholds"].items())
+        saved = {classes[-1]: values["calibration"]} if kind == "binary" else values["calibration"]
+        calibration = calibration_from_dict(saved, exclusive=kind == "multiclass")
+        if kind not in KINDS or not all(isfinite(rule.threshold) for rule in rules):
+            raise ValueError(f"kind {kind!r}, thresholds {values['thresholds']}")
+        return DecisionRule(kind, classes, dict(values["policy"]), calibration, rules, fitted_on["n_images"])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"The decision rule is damaged: {error}. Train the model again, or restore a copy of its file."
+        ) from error
 
 
 def check_policy(policy: Mapping[str, Any], kind: str) -> None:

@@ -121,7 +121,7 @@ def _problem_of_kedro(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException):
         return f"{error}. Expected a folder of the configuration, such as conf/demo for --env demo."
     if isinstance(error, DataValidationError) and error.mode == "load":
-        return f"{error} Restore a copy of its file, or run the pipeline of the task from its start to write it again."
+        return f"{error} Restore a copy of its file, or delete it and run the pipeline of the task from its start."
     if isinstance(error, MarkedYAMLError):
         if error.problem_mark is None:  # Kedro's message names the file
             return f"{error} Correct the file: text with spaces and colons needs quotes."

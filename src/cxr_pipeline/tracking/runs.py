@@ -97,7 +97,10 @@ def _end_killed_runs(client: mlflow.MlflowClient, experiment_id: str, condition:
     for run in client.search_runs([experiment_id], f"{condition} and attributes.status = 'RUNNING'"):
         # The nested runs first: if this process is killed in between, the next one finds them again.
         _end_killed_runs(client, experiment_id, f"tags.`{_PARENT}` = '{run.info.run_id}'")
-        client.set_terminated(run.info.run_id, "KILLED")
+        try:
+            client.set_terminated(run.info.run_id, "KILLED")
+        except mlflow.MlflowException as error:
+            _log.warning("Could not end the MLflow run %s of a killed process: %s", run.info.run_id, reason(error))
 
 
 def find_run(run_id: str | None) -> Any:
