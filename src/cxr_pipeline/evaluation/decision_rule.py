@@ -6,7 +6,7 @@ A rule is fitted on validation images only, frozen with the model, and applied u
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +18,7 @@ from cxr_pipeline.evaluation.threshold_policies import Threshold, choose_thresho
 
 FloatArray = NDArray[np.float64]
 
-KINDS = ("binary", "multiclass", "multilabel")
+Kind = Literal["binary", "multiclass", "multilabel"]
 ARGMAX = "argmax"
 # The decision on an image without any of the labels of a multi-label task.
 NONE = "none"
@@ -190,7 +190,7 @@ def rule_from_dict(values: Mapping[str, Any]) -> DecisionRule:
         rules = tuple(Threshold(float(each), **per_class[name]) for name, each in values["thresholds"].items())
         saved = {classes[-1]: values["calibration"]} if kind == "binary" else values["calibration"]
         calibration = calibration_from_dict(saved, exclusive=kind == "multiclass")
-        if kind not in KINDS or not all(isfinite(rule.threshold) for rule in rules):
+        if kind not in get_args(Kind) or not all(isfinite(rule.threshold) for rule in rules):
             raise ValueError(f"kind {kind!r}, thresholds {values['thresholds']}")
         return DecisionRule(kind, classes, dict(values["policy"]), calibration, rules, fitted_on["n_images"])
     except (LookupError, TypeError, ValueError, AttributeError) as error:

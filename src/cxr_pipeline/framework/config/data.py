@@ -10,7 +10,7 @@ from cxr_pipeline.data.sources import LAYOUTS, Listing
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.pseudonyms import hide_patients
 from cxr_pipeline.data.sources.readers import Reader
-from cxr_pipeline.evaluation.decision_rule import NONE
+from cxr_pipeline.evaluation.decision_rule import NONE, Kind
 from cxr_pipeline.evaluation.evaluate import MACRO
 from cxr_pipeline.framework.config.parameters import (
     ClassName,
@@ -58,7 +58,7 @@ class Task(Parameters):
 
     name: Name
     title: str
-    kind: Literal["binary", "multiclass", "multilabel"]
+    kind: Kind
     classes: Annotated[dict[ClassName, tuple[Label, ...]], BeforeValidator(without_nulls)]
     left_out: tuple[Label, ...] = ()
     uncertain: Literal["unknown", "positive", "negative"] = "unknown"
