@@ -148,8 +148,9 @@ def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str] | None", how: 
     ]
     said = pd.concat(parts).replace({"label": ""}, None).dropna(subset=["image", "label"])
     keys = {label: "normal" if is_normal(label) else fold(label) for label in said["label"].unique()}
-    first = said.groupby(["image", said["label"].map(keys)])["label"].transform("first")
-    others = said[said["label"].map(keys).eq("normal") & said["label"].ne(first)].drop_duplicates(["image", "label"])
+    key_of = said["label"].map(keys)
+    first = said.groupby(["image", key_of])["label"].transform("first")
+    others = said[key_of.eq("normal") & said["label"].ne(first)].drop_duplicates(["image", "label"])
     said["label"] = first
     of_readers = said.groupby(["image", "reader", "label"])["vote"].max()
     votes = of_readers.groupby(["image", "label"]).agg(["sum", "max", "size", "count"]).reset_index()
