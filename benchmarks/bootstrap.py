@@ -24,9 +24,17 @@ from sklearn.metrics import (
 )
 
 from cxr_pipeline.evaluation.evaluate import evaluate
-from cxr_pipeline.evaluation.metrics import METRICS, expected_calibration_error
+from cxr_pipeline.evaluation.metrics import METRICS, SortedImages
 
 THRESHOLD = 0.5
+
+
+def expected_calibration_error(y_true: NDArray[np.int64], probability: NDArray[np.float64]) -> float:
+    """The calibration error, which scikit-learn does not have."""
+    images = SortedImages(y_true.astype(float), probability, probability >= THRESHOLD)
+    return float(images.calibration_error(np.ones((1, len(y_true))))[0])
+
+
 SCORES = (
     roc_auc_score,
     average_precision_score,

@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from cxr_pipeline.evaluation.estimates import estimate_metrics
 from cxr_pipeline.evaluation.intervals import Patients, estimate_share
+from cxr_pipeline.evaluation.metrics import SortedImages
 
 CONFIDENCE = 0.95
 PATIENTS = (5, 10, 30, 300)
@@ -92,7 +93,8 @@ def cover_metrics(replicates: int, seed: int = 0) -> Iterator[Row]:
                 for replicate in range(replicates):
                     positive, probability, codes = draw_images(rng, n_patients, auc, correlation)
                     patients = Patients(codes, 2 * n_patients)
-                    metrics = estimate_metrics(positive, probability, probability >= THRESHOLD, patients, CONFIDENCE)
+                    images = SortedImages(positive.astype(float), probability, probability >= THRESHOLD)
+                    metrics = estimate_metrics(images, patients[images.images], CONFIDENCE)
                     for place, name in enumerate(true):
                         estimate = metrics[name]
                         found[place, replicate] = (0, 1) if estimate is None else (estimate.low, estimate.high)

@@ -17,6 +17,7 @@ from sklearn.metrics import (
 
 from cxr_pipeline.evaluation.estimates import FEWEST_PATIENTS, estimate_metrics
 from cxr_pipeline.evaluation.intervals import Patients
+from cxr_pipeline.evaluation.metrics import SortedImages
 
 RANKED = {"auc": roc_auc_score, "average_precision": average_precision_score, "brier": brier_score_loss}
 DECIDED = {
@@ -38,7 +39,8 @@ def draw(n_images=80, *, seed=0):
 
 def of_images(positive, probability, codes=None, confidence=0.95):
     patients = Patients(np.arange(len(positive)) if codes is None else codes)
-    return estimate_metrics(positive, probability, probability >= 0.5, patients, confidence)
+    images = SortedImages(positive.astype(float), probability, probability >= 0.5)
+    return estimate_metrics(images, patients[images.images], confidence)
 
 
 def test_values_and_influences_are_those_of_scikit_learn():

@@ -6,7 +6,7 @@ import pytest
 from random_scores import draw_classes, draw_labels
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from cxr_pipeline.evaluation import bootstrap
+from cxr_pipeline.evaluation import metrics as output_metrics
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.evaluation.evaluate import (
     MACRO,
@@ -17,7 +17,7 @@ from cxr_pipeline.evaluation.evaluate import (
     images_digest,
 )
 from cxr_pipeline.evaluation.intervals import UNDEFINED, measure_mean
-from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics
+from cxr_pipeline.evaluation.metrics import METRICS, SortedImages
 from cxr_pipeline.evaluation.score_tables import columns_of
 
 BOOTSTRAP = {"replicates": 100, "confidence": 0.95, "seed": 1}
@@ -147,7 +147,7 @@ def test_the_report_has_the_metrics_of_each_output_and_their_mean(measured):
 def test_order_of_images_and_size_of_chunks_do_not_matter(measured, monkeypatch, grouped):
     images, patients = draw_labels(90), np.where(np.arange(90) % 5 * grouped, patients_of_three(90), None)
     expected, order = measured(images, patients)["metrics"], np.random.default_rng(5).permutation(90)
-    monkeypatch.setattr(bootstrap, "CHUNK", 90 * 7)
+    monkeypatch.setattr(output_metrics, "CHUNK", 90 * 7)
     found = measured([part[order] for part in images], patients[order])["metrics"]
     for name in METRICS:
         assert found[name] == pytest.approx(expected[name], abs=1e-12), name
@@ -169,7 +169,8 @@ def test_each_output_has_the_metrics_of_its_known_images(measured):
     images = draw_labels(150)
     found = measured(images)
     for column, name in enumerate(NAMES):
-        assert values_of(found["per_class"][name]) == binary_metrics(*(part[:, column] for part in images))
+        values = SortedImages(*(part[:, column] for part in images)).replicate(np.ones((1, 150)))
+        assert values_of(found["per_class"][name]) == pytest.approx({metric: values[metric][0] for metric in METRICS})
         known = images[0][~np.isnan(images[0][:, column]), column]
         n_known, n_positive = len(known), int(known.sum())
         sides = {"positive": n_positive, "negative": n_known - n_positive}

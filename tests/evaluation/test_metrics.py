@@ -1,17 +1,25 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics, equal_mass_bins, expected_calibration_error
+from cxr_pipeline.evaluation.metrics import METRICS, SortedImages, draw_weights, equal_mass_bins
+
+IMAGE = st.tuples(st.sampled_from([0.0, 1.0, np.nan]), st.integers(0, 12), st.booleans(), st.integers(0, 4))
+
+
+def measure(y_true, probability, predicted):
+    """Return the metrics of images without weights."""
+    images = SortedImages(*map(np.asarray, (y_true, probability, predicted)))
+    return {name: values[0] for name, values in images.replicate(np.ones((1, len(y_true)))).items()}
 
 
 def test_worked_example():
     y_true = [1, 1, 1, 0, 0, 0, 0, 0]
     probability = [0.9, 0.6, 0.2, 0.7, 0.4, 0.3, 0.2, 0.1]
 
-    metrics = binary_metrics(y_true, probability, [True, True, False, True, False, False, False, False])
+    metrics = measure(y_true, probability, [True, True, False, True, False, False, False, False])
 
     assert tuple(metrics) == METRICS
     assert metrics == pytest.approx(
@@ -43,29 +51,70 @@ def test_worked_example():
 )
 @pytest.mark.filterwarnings("error")
 def test_undefined_metrics_are_nan_without_a_warning(y_true, probability, undefined):
-    metrics = binary_metrics(y_true, probability, np.asarray(probability) >= 0.5)
+    metrics = measure(y_true, probability, np.asarray(probability) >= 0.5)
     assert {name for name, value in metrics.items() if np.isnan(value)} == undefined
 
 
 @pytest.mark.parametrize(
-    ("y_true", "probability", "predicted", "error", "message"),
+    ("y_true", "probability", "error", "message"),
     [
-        ([0, 1, 1], [np.nan, np.nan, 0.5], [True] * 3, UserError, r"2 of 3 images.*learning_rate"),
-        ([0, 2], [0.1, 0.2], [True] * 2, ValueError, "0, 1 or NaN"),
-        ([0, 1], [0.1, 1.2], [True] * 2, ValueError, r"\[0, 1\]"),
-        ([0, 1], [0.1], [True] * 2, ValueError, "the same shape"),
+        ([0, 1, 1], [np.nan, np.nan, 0.5], UserError, r"2 of 3 images.*learning_rate"),
+        ([0, 2], [0.1, 0.2], ValueError, "0, 1 or NaN"),
+        ([0, 1], [0.1, 1.2], ValueError, r"\[0, 1\]"),
+        ([0, 1], [0.1], ValueError, "the same shape"),
     ],
 )
-def test_wrong_arrays_are_rejected(y_true, probability, predicted, error, message):
+def test_wrong_arrays_are_rejected(y_true, probability, error, message):
     with pytest.raises(error, match=message):
-        binary_metrics(y_true, probability, predicted)
+        measure(y_true, probability, [True] * len(y_true))
+
+
+@settings(max_examples=60)
+@given(st.lists(IMAGE, max_size=38), st.integers(0, 12))
+def test_an_image_of_weight_w_counts_like_w_copies_of_it(images, cell):
+    # With these two images, both classes remain under the weights.
+    columns = np.array([(0.0, 3, False, 1), (1.0, cell, True, 2), *images]).T
+    y_true, probability, predicted, weights = columns[0], columns[1] / 12, columns[2] == 1, columns[3].astype(int)
+    sorted_images, row = SortedImages(y_true, probability, predicted), weights[np.newaxis].astype(float)
+
+    values = sorted_images.replicate(row)
+
+    known = np.flatnonzero(~np.isnan(y_true))
+    copies = np.repeat(known, weights[known])
+    expected = measure(y_true[copies], probability[copies], predicted[copies])
+    # The bins of the calibration error are those of the images without weights.
+    bins = np.repeat(equal_mass_bins(probability[known]), weights[known])
+    expected["ece"] = np.abs(np.bincount(bins, weights=(y_true - probability)[copies])).sum() / len(copies)
+    assert {name: values[name][0] for name in METRICS} == pytest.approx(expected, nan_ok=True, abs=1e-12)
+    np.testing.assert_array_equal(sorted_images.calibration_error(row), values["ece"])
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_replicate_that_lost_a_class_has_no_metrics(lost):
+    y_true = np.array([0, 1, 0, 1.0])
+    weights = (y_true != lost)[None, :].astype(float)
+    values = SortedImages(y_true, y_true, y_true == 1).replicate(weights)
+    assert all(np.isnan(values[name]).all() for name in METRICS)
+    of_one_class = SortedImages(np.ones(4), y_true, y_true == 1).replicate(weights)
+    assert of_one_class["sensitivity"] == 1 - lost
+
+
+def test_a_replicate_has_as_many_patients_with_all_their_images():
+    codes = np.array([0, 0, 1, 2, 2, 2, 3])
+    weights = np.concatenate(list(draw_weights(codes, 500, seed=3)))
+    assert weights.shape == (500, 7)
+    of_patients = weights[:, [0, 2, 3, 6]]
+    np.testing.assert_array_equal(weights, of_patients[:, codes])
+    np.testing.assert_array_equal(of_patients.sum(axis=1), 4)
+    np.testing.assert_allclose(of_patients.mean(axis=0), 1, atol=0.15)
+    assert list(draw_weights(np.zeros(3, int), 500, seed=3)) == []
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.integers(0, 40)), min_size=1, max_size=60))
 def test_calibration_error_lies_between_its_bounds_and_bins_keep_ties_together(images):
     y_true, cells = np.array(images).T
     probability = cells / 40
-    error = expected_calibration_error(y_true, probability)
+    error = measure(y_true, probability, probability >= 0.5)["ece"]
     assert abs(y_true.mean() - probability.mean()) - 1e-12 <= error <= np.abs(y_true - probability).mean() + 1e-12
     bins = equal_mass_bins(probability)
     assert len(set(zip(probability, bins, strict=True))) == len(np.unique(probability))

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from random_scores import draw_classes
 from scipy.special import expit
 
-from cxr_pipeline.evaluation.bootstrap import draw_weights
 from cxr_pipeline.evaluation.evaluate import evaluate
-from cxr_pipeline.evaluation.metrics import METRICS
+from cxr_pipeline.evaluation.metrics import METRICS, draw_weights
 from cxr_pipeline.evaluation.paired_bootstrap import holm, match_images, paired_differences
 
 BOOTSTRAP = {"replicates": 400, "confidence": 0.95, "seed": 3}

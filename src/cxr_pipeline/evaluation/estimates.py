@@ -14,23 +14,18 @@ from numpy.typing import NDArray
 
 from cxr_pipeline.data.splits import effective_number
 from cxr_pipeline.evaluation.intervals import Estimate, Floats, Patients, estimate, estimate_share, mean_estimate
+from cxr_pipeline.evaluation.metrics import SortedImages
 
 # With fewer patients of either class, AUC and average precision have no interval.
 FEWEST_PATIENTS = 5
 
 
-def estimate_metrics(
-    positive: NDArray[np.bool_],
-    probability: Floats,
-    predicted: NDArray[np.bool_],
-    patients: Patients,
-    confidence: float,
-) -> dict[str, Estimate | None]:
-    """Estimate the metrics of one output, except ``ece``; None where undefined.
+def estimate_metrics(images: SortedImages, patients: Patients, confidence: float) -> dict[str, Estimate | None]:
+    """Estimate the metrics of one output, except ``ece``, from its images and their patients; None where undefined.
 
-    Labels, probabilities and decisions are [n], of images sorted by decreasing probability. AUC and average precision
-    are marked if fewer than ``FEWEST_PATIENTS`` have an image of either class.
+    AUC and average precision are marked if fewer than ``FEWEST_PATIENTS`` have an image of either class.
     """
+    positive, probability, predicted = images.positive, images.probability, images.predicted
     correct = predicted == positive
     shares = {
         "accuracy": np.ones_like(positive),
@@ -49,9 +44,7 @@ def estimate_metrics(
     squared_error = patients.sum((positive - probability) ** 2)
     found["brier"] = estimate_share(squared_error, patients.sum(np.ones_like(positive)), confidence)
     if positive.any() and not positive.all():
-        ranking = _Ranking(positive, probability, patients)
-        found["auc"] = ranking.auc(confidence)
-        found["average_precision"] = ranking.average_precision(confidence)
+        found |= _estimate_areas(positive, probability, patients, confidence)
     return found
 
 
@@ -63,59 +56,45 @@ def _f1_of_jaccard(jaccard: Estimate | None) -> Estimate | None:
     return replace(jaccard, value=value, low=low, high=high)
 
 
-class _Ranking:
-    """Images of both classes by decreasing probability; images of equal probability share a step."""
+def _estimate_areas(
+    positive: NDArray[np.bool_], probability: Floats, patients: Patients, confidence: float
+) -> dict[str, Estimate]:
+    """Estimate AUC and average precision from images of both classes; images of equal probability share a step."""
+    sides = positive, ~positive
+    step = np.cumsum(np.diff(probability, prepend=np.inf) != 0) - 1
+    positives, negatives = (np.bincount(step, weights=side) for side in sides)
+    n_positive, n_negative = positives.sum(), negatives.sum()
+    members = [patients.sum(side) for side in sides]
+    n_patients = min(int(np.count_nonzero(each)) for each in members)
+    too_few = n_patients if n_patients < FEWEST_PATIENTS else None
 
-    def __init__(self, positive: NDArray[np.bool_], probability: Floats, patients: Patients) -> None:
-        self._positive, self._patients = positive, patients
-        self._step = np.cumsum(np.diff(probability, prepend=np.inf) != 0) - 1
-        sides = (positive, ~positive)
-        self._positives, self._negatives = (np.bincount(self._step, weights=side) for side in sides)
-        self._members = [patients.sum(side) for side in sides]
-        n_patients = min(int(np.count_nonzero(members)) for members in self._members)
-        self._too_few = n_patients if n_patients < FEWEST_PATIENTS else None
+    # The influence of an image on the AUC is the share of the other class that it beats.
+    negatives_below = n_negative - np.cumsum(negatives) + negatives / 2
+    positives_above = np.cumsum(positives) - positives / 2
+    won = np.where(positive, (negatives_below / n_negative)[step], (positives_above / n_positive)[step])
+    value = float(won[positive].mean())
+    influence = patients.sum((won - value) / np.where(positive, n_positive, n_negative))
+    parts = [patients.sum(each * side) for each in (won, 1 - won) for side in sides]
+    n_equal = _hanley_mcneil(value, *(effective_number(each) for each in members))
+    auc = estimate(value, influence, members[0], parts=parts, n_equal=n_equal, confidence=confidence)
 
-    def auc(self, confidence: float) -> Estimate:
-        """Estimate the AUC; a patient's influence is the mean share of the other class that its images beat."""
-        n_positive, n_negative = self._positives.sum(), self._negatives.sum()
-        negatives_below = n_negative - np.cumsum(self._negatives) + self._negatives / 2
-        positives_above = np.cumsum(self._positives) - self._positives / 2
-        beaten, beating = negatives_below / n_negative, positives_above / n_positive
-        won = np.where(self._positive, beaten[self._step], beating[self._step])
-        size = np.where(self._positive, n_positive, n_negative)
-        value = float(won[self._positive].mean())
-        sides = (self._positive, ~self._positive)
-        return self._estimate(
-            value,
-            (won - value) / size,
-            [self._patients.sum(each * side) for each in (won, 1 - won) for side in sides],
-            _hanley_mcneil(value, *(effective_number(members) for members in self._members)),
-            confidence,
-        )
-
-    def average_precision(self, confidence: float) -> Estimate:
-        """Estimate the average precision; a patient's influence is the derivative by the weight of its images."""
-        n_positive, found = self._positives.sum(), np.cumsum(self._positives)
-        predicted = found + np.cumsum(self._negatives)
-        precision = found / predicted
-        value = float((self._positives * precision).sum() / n_positive)
-        # An image lowers the precision of its own and of all later steps, and a positive one raises it.
-        lowered, raised = (
-            np.cumsum((self._positives * change / predicted)[::-1])[::-1] for change in (precision, 1 - precision)
-        )
-        change = np.where(self._positive, (precision - value + raised)[self._step], -lowered[self._step])
-        own = self._positive * precision[self._step]
-        parts = [self._patients.sum(own), self._patients.sum(self._positive - own)]
-        n_equal = effective_number(self._members[0])
-        return self._estimate(value, change / n_positive, parts, n_equal, confidence)
-
-    def _estimate(
-        self, value: float, influence: Floats, parts: list[Floats], n_equal: float, confidence: float
-    ) -> Estimate:
-        by_patient = self._patients.sum(influence)
-        members = self._members[0]
-        found = estimate(value, by_patient, members, parts=parts, n_equal=n_equal, confidence=confidence)
-        return replace(found, too_few=self._too_few)
+    # That on the average precision is the derivative by the weight of the image, which lowers the precision of its own
+    # and of all later steps; a positive image raises it.
+    found = np.cumsum(positives)
+    predicted = found + np.cumsum(negatives)
+    precision = found / predicted
+    value = float((positives * precision).sum() / n_positive)
+    lowered, raised = (np.cumsum((positives * change / predicted)[::-1])[::-1] for change in (precision, 1 - precision))
+    change = np.where(positive, (precision - value + raised)[step], -lowered[step])
+    own = positive * precision[step]
+    parts = [patients.sum(own), patients.sum(positive - own)]
+    n_equal = effective_number(members[0])
+    influence = patients.sum(change / n_positive)
+    average_precision = estimate(value, influence, members[0], parts=parts, n_equal=n_equal, confidence=confidence)
+    return {
+        "auc": replace(auc, too_few=too_few),
+        "average_precision": replace(average_precision, too_few=too_few),
+    }
 
 
 def _hanley_mcneil(auc: float, n_positive: float, n_negative: float) -> float:

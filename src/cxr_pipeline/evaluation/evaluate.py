@@ -1,6 +1,7 @@
 """The content of ``metrics.json``: metrics with intervals, by class, source and threshold policy."""
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.data.splits import effective_number
-from cxr_pipeline.evaluation.bootstrap import draw_weights, nanmean, percentile_interval, sort_outputs
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
 from cxr_pipeline.evaluation.estimates import FEWEST_PATIENTS, estimate_metrics
 from cxr_pipeline.evaluation.intervals import (
@@ -24,7 +24,7 @@ from cxr_pipeline.evaluation.intervals import (
     mean_estimate,
     number_patients,
 )
-from cxr_pipeline.evaluation.metrics import METRICS, binary_metrics
+from cxr_pipeline.evaluation.metrics import METRICS, draw_weights, nanmean, percentile_interval
 from cxr_pipeline.evaluation.score_tables import Scores, columns_of, decide, patients_of
 
 # The row of the classification report with the means over the outputs; no class may have this name.
@@ -75,33 +75,31 @@ def evaluate(
         Kull et al., "Beyond temperature scaling", NeurIPS 2019, for the classwise calibration error.
     """
     scores, ids, confidence = Scores.from_table(table, outputs), patients_of(table), bootstrap["confidence"]
-    columns = zip(scores.y_true.T, scores.probability.T, scores.predicted.T, strict=True)
-    values = [binary_metrics(*column) for column in columns]
     order = _canonical_order(scores)
-    patients, sorted_outputs = number_patients(ids, order), sort_outputs(scores, order)
-    chunks = draw_weights(patients.codes, bootstrap["replicates"], bootstrap["seed"])
-    drawn = [np.stack([images.calibration_error(weights) for images in sorted_outputs]) for weights in chunks]
-    errors = np.concatenate([np.empty((len(values), 0)), *drawn], axis=1)
+    patients, sorted_outputs = number_patients(ids, order), scores.sort_outputs(order)
+    drawn = draw_weights(patients.codes, bootstrap["replicates"], bootstrap["seed"])
+    chunks = itertools.chain([np.ones((1, len(order)))], drawn)
+    # The first column is the error itself, the others are replicates.
+    errors = np.concatenate(
+        [np.stack([images.calibration_error(weights) for images in sorted_outputs]) for weights in chunks], axis=1
+    )
     per_class, support, estimates, n_known = {}, {}, [], [0]
-    for name, images, value, own in zip(outputs, sorted_outputs, values, errors, strict=True):
+    for name, images, error in zip(outputs, sorted_outputs, errors, strict=True):
         of_images = patients[images.images]
-        found = estimate_metrics(images.positive, images.probability, images.predicted, of_images, confidence)
+        found = estimate_metrics(images, of_images, confidence)
         positive, negative = of_images.sum(images.positive), of_images.sum(~images.positive)
         estimates.append(found)
         n_known.append(int(np.count_nonzero(positive + negative)))
-        intervals = {metric: _interval(found.get(metric), value[metric]) for metric in METRICS}
-        per_class[name] = {**intervals, "ece": _calibration_error(value["ece"], own, n_known[-1], confidence)}
+        intervals = {metric: _interval(found.get(metric)) for metric in METRICS}
+        per_class[name] = {**intervals, "ece": _calibration_error(error, n_known[-1], confidence)}
         support[name] = _support(positive, negative)
     means = {metric: mean_estimate([found.get(metric) for found in estimates]) for metric in METRICS}
-    mean_values = {metric: float(nanmean(np.array([value[metric] for value in values]))) for metric in METRICS}
     if exclusive:
         right = (scores.predicted & (scores.y_true == 1))[order].any(axis=1)
         means["accuracy"] = estimate_share(patients.sum(right), patients.sum(np.ones_like(right)), confidence)
         means["balanced_accuracy"] = means["sensitivity"]
-        mean_values["accuracy"] = float(right.mean()) if len(right) else float("nan")
-        mean_values["balanced_accuracy"] = mean_values["sensitivity"]
-    metrics = {metric: _interval(mean, mean_values[metric]) for metric, mean in means.items()}
-    metrics["ece"] = _calibration_error(mean_values["ece"], nanmean(errors), max(n_known), confidence)
+    metrics = {metric: _interval(mean) for metric, mean in means.items()}
+    metrics["ece"] = _calibration_error(nanmean(errors), max(n_known), confidence)
     prevalence = {
         name: each["n_positive"] / each["n_known"] if each["n_known"] else None for name, each in support.items()
     }
@@ -220,22 +218,23 @@ def _canonical_order(scores: Scores) -> NDArray[np.intp]:
     return order[~np.isnan(scores.y_true[order]).all(axis=1)]
 
 
-def _interval(found: Estimate | None, value: float) -> Interval:
-    """Return an interval as in ``metrics.json``; the value differs from that of the estimate in rounding only."""
+def _interval(found: Estimate | None) -> Interval:
+    """Return an interval as in ``metrics.json``."""
     if found is None:
         return dict(UNDEFINED)
     if found.too_few is not None:
-        return {"value": value, "low": None, "high": None, "too_few_patients": found.too_few}
-    return {"value": value, "low": min(found.low, value), "high": max(found.high, value)}
+        return {"value": found.value, "low": None, "high": None, "too_few_patients": found.too_few}
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
-def _calibration_error(value: float, drawn: Floats, n_patients: int, confidence: float) -> Interval:
-    """Return the interval of a calibration error from its replicates."""
+def _calibration_error(errors: Floats, n_patients: int, confidence: float) -> Interval:
+    """Return the interval of a calibration error from its value and its replicates."""
+    value = float(errors[0])
     if np.isnan(value):
         return dict(UNDEFINED)
     if n_patients < FEWEST_PATIENTS:
         return {"value": value, "low": None, "high": None, "too_few_patients": n_patients}
-    low, high = percentile_interval(drawn, confidence)
+    low, high = percentile_interval(errors[1:], confidence)
     return {"value": value, "low": max(0.0, min(low, 2 * value - high)), "high": max(high, value)}
 
 

@@ -99,7 +99,7 @@ def wilson(value: float, n: float, confidence: float) -> tuple[float, float]:
         >>> [round(end, 3) for end in wilson(0.5, 20, 0.95)], [round(end, 3) for end in wilson(1.0, 20, 0.95)]
         ([0.299, 0.701], [0.839, 1.0])
     """
-    return _lower(value, n, confidence), 1 - _lower(1 - value, n, confidence)
+    return _lower(value, n, confidence), max(value, 1 - _lower(1 - value, n, confidence))
 
 
 def _lower(value: float, n: float, confidence: float) -> float:

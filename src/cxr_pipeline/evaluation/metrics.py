@@ -1,9 +1,20 @@
-"""Metrics for one output on labelled images."""
+"""Metrics of one output on labelled images, and their bootstrap replicates, clustered by patient.
+
+A replicate is a vector of weights: how often each image was drawn. The images of an output are sorted once. Every
+metric of many replicates then follows from cumulative sums over a matrix of weights, without sorting again. Matrices
+have about ``CHUNK`` elements, so that they fit into the cache and memory does not grow with the number of replicates.
+"""
+
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.common.errors import UserError
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+Replicates = Mapping[str, Floats]
 
 METRICS = (
     "auc",
@@ -18,9 +29,10 @@ METRICS = (
     "ece",
 )
 N_BINS = 10
+CHUNK = 2**18
 
 
-def check_scores(y_score: NDArray[np.float64]) -> None:
+def check_scores(y_score: Floats) -> None:
     """Raise a `UserError` if a score [n, k] is NaN, and a `ValueError` if one lies outside [0, 1]."""
     missing = np.isnan(y_score)
     if missing.any():
@@ -33,7 +45,7 @@ def check_scores(y_score: NDArray[np.float64]) -> None:
         raise ValueError(f"Scores must lie in [0, 1]. Received: {y_score.min()} to {y_score.max()}")
 
 
-def known_images(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def known_images(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
     """Return labels, bool [m], and scores, float64 [m], of the images whose label is known, after checking them.
 
     Args:
@@ -56,26 +68,7 @@ def known_images(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool
     return labels == 1, scores
 
 
-def confusion_rates(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """Compute accuracy, balanced accuracy, sensitivity, specificity, precision and F1 from confusion matrices.
-
-    The cells are numbers or arrays [...] of counts or sums of weights. A metric is float64 [...], NaN where undefined.
-    """
-    tp, fp, fn, tn = (np.asarray(cell, dtype=np.float64) for cell in (tp, fp, fn, tn))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sensitivity = tp / (tp + fn)
-        specificity = tn / (tn + fp)
-        return {
-            "accuracy": (tp + tn) / (tp + fp + fn + tn),
-            "balanced_accuracy": (sensitivity + specificity) / 2,
-            "sensitivity": sensitivity,
-            "specificity": specificity,
-            "precision": tp / (tp + fp),
-            "f1": 2 * tp / (2 * tp + fp + fn),
-        }
-
-
-def equal_mass_bins(probability: ArrayLike, n_bins: int = N_BINS) -> NDArray[np.intp]:
+def equal_mass_bins(probability: ArrayLike, n_bins: int = N_BINS) -> Indices:
     """Return the bin of each image [n] by increasing probability, 0 .. n_bins - 1.
 
     Bins are of about equal size, but images of equal probability share one, so that some bins may stay empty.
@@ -88,54 +81,118 @@ def equal_mass_bins(probability: ArrayLike, n_bins: int = N_BINS) -> NDArray[np.
     return np.searchsorted(np.sort(probability)[lasts], probability)
 
 
-def expected_calibration_error(y_true: ArrayLike, probability: ArrayLike) -> float:
-    """Compute the mean distance between probabilities and observed frequencies over ten bins of equal size.
+class SortedImages:
+    """The images of one output with a known label, by decreasing probability.
 
-    With bins of equal size it is also known as the adaptive calibration error. It lies in [0, 1], is NaN without known
-    labels, and is biased upwards: even a perfectly calibrated model has an error above 0 on a finite set of images.
+    Arguments are [n]: labels, 1, 0 or NaN, probabilities and decisions.
 
-    References:
-        Naeini, Cooper, Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015.
-        Nixon et al., "Measuring calibration in deep learning", CVPR workshops 2019.
+    Attributes:
+        images: indices of the m images with a known label.
+        positive, probability, predicted: of these images, [m].
     """
-    positive, probability = known_images(y_true, probability)
-    if len(positive) == 0:
-        return float("nan")
-    gaps = np.bincount(equal_mass_bins(probability), weights=positive - probability)
-    return float(np.abs(gaps).sum() / len(positive))
+
+    def __init__(self, y_true: Floats, probability: Floats, predicted: NDArray[np.bool_]) -> None:
+        known = np.flatnonzero(~np.isnan(y_true))
+        positive, scores = known_images(y_true, probability)
+        order = np.lexsort((positive, -scores))
+        self.images, self.positive, self.probability = known[order], positive[order], scores[order]
+        self.predicted = predicted[self.images]
+        new_value = np.flatnonzero(np.diff(self.probability)) + 1
+        starts, ends = np.concatenate(([0], new_value)), np.concatenate((new_value, [len(order)]))
+        self._positives = np.flatnonzero(self.positive)
+        step = np.searchsorted(starts, self._positives, side="right") - 1
+        # Only steps of the ROC curve with a positive image contribute to AUC and average precision.
+        steps, self._first_positive = np.unique(step, return_index=True)
+        self._starts, self._ends = starts[steps], ends[steps]
+        self._gap = self.positive - self.probability
+        self._bin_starts = np.flatnonzero(np.diff(equal_mass_bins(self.probability), prepend=-1))
+
+    def replicate(self, weights: Floats) -> Replicates:
+        """Compute every metric, float64 [replicates], for each row of weights [replicates, n], at least 0.
+
+        Metrics are NaN where undefined, and all metrics are NaN in a replicate that lost the positive or the negative
+        images. ``ece`` uses the bins of the unweighted images.
+        """
+        own = np.take(weights, self.images, axis=1)
+        upto = np.zeros((len(own), own.shape[1] + 1))
+        np.cumsum(own, axis=1, out=upto[:, 1:])
+        positives = own[:, self._positives]
+        total, n_positive = upto[:, -1], positives.sum(1)
+        n_negative = total - n_positive
+        true_positive = own[:, np.flatnonzero(self.predicted & self.positive)].sum(1)
+        false_positive = own[:, np.flatnonzero(self.predicted)].sum(1) - true_positive
+        false_negative, true_negative = n_positive - true_positive, n_negative - false_positive
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sensitivity, specificity = true_positive / n_positive, true_negative / n_negative
+            auc, average_precision = self._areas(upto, positives, n_positive, n_negative)
+            values = {
+                "auc": auc,
+                "average_precision": average_precision,
+                "accuracy": (true_positive + true_negative) / total,
+                "balanced_accuracy": (sensitivity + specificity) / 2,
+                "sensitivity": sensitivity,
+                "specificity": specificity,
+                "precision": true_positive / (true_positive + false_positive),
+                "f1": 2 * true_positive / (2 * true_positive + false_positive + false_negative),
+                "brier": (own * self._gap**2).sum(1) / total,
+            }
+        values["ece"] = self._calibration_error(own)
+        lost = (self.positive.any() & (n_positive == 0)) | ((~self.positive).any() & (n_negative == 0))
+        return {name: np.where(lost, np.nan, value) for name, value in values.items()}
+
+    def calibration_error(self, weights: Floats) -> Floats:
+        """Compute ``ece`` alone, float64 [replicates]; NaN in replicates without any of the images."""
+        return self._calibration_error(np.take(weights, self.images, axis=1))
+
+    def _calibration_error(self, own: Floats) -> Floats:
+        gaps = np.add.reduceat(own * self._gap, self._bin_starts, axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.abs(gaps).sum(1) / own.sum(1))
+
+    def _areas(self, upto: Floats, positives: Floats, n_positive: Floats, n_negative: Floats) -> tuple[Floats, Floats]:
+        """Compute AUC (ties count half) and average precision, each [replicates]."""
+        if not len(self._positives):
+            nan = np.full(len(upto), np.nan)
+            return nan, nan
+        gained = np.add.reduceat(positives, self._first_positive, axis=1)
+        found = np.cumsum(gained, axis=1)
+        predicted = upto[:, self._ends]
+        above_or_tied = predicted - found
+        above = upto[:, self._starts] - (found - gained)
+        beaten = 2 * n_negative[:, None] - above_or_tied - above
+        auc = (gained * beaten).sum(1) / (2 * n_positive * n_negative)
+        precision = np.divide(found, predicted, out=np.zeros_like(found), where=predicted > 0)
+        average_precision = (gained * precision).sum(1) / n_positive
+        return auc, np.where(n_negative > 0, average_precision, np.nan)
 
 
-def binary_metrics(y_true: ArrayLike, probability: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
-    """Compute the ``METRICS`` of one output, in that order.
+def percentile_interval(drawn: Floats, confidence: float) -> tuple[float, float]:
+    """Return the ends of a percentile interval over the replicates [m] that are not NaN."""
+    low, high = np.nanquantile(drawn, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return float(low), float(high)
 
-    They are NaN where undefined: ``auc``, ``average_precision`` and ``balanced_accuracy`` without images of both
-    classes, ``sensitivity`` without positive images, ``specificity`` without negative ones, ``precision`` without
-    positive decisions.
 
-    Args:
-        y_true: [n], 1 positive, 0 negative; images with NaN are left out.
-        probability: [n], in [0, 1].
-        predicted: bool [n], the decisions.
+def draw_weights(codes: Indices, replicates: int, seed: int) -> Iterator[Floats]:
+    """Yield how often each image is drawn, float64 [some replicates, n]; nothing with fewer than two patients.
 
-    Raises:
-        UserError: a score is NaN.
-        ValueError: a label or probability has another value.
-
-    Example:
-        >>> round(binary_metrics([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], predicted=[0, 0, 0, 1])["auc"], 2)
-        0.75
+    ``codes``, [n], are the numbers of the patients, from 0.
     """
-    from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+    n_images = len(codes)
+    n_groups = int(codes.max()) + 1 if n_images else 0
+    if n_groups < 2:
+        return
+    rng = np.random.default_rng(seed)
+    per_chunk = max(1, CHUNK // n_images)
+    for first in range(0, replicates, per_chunk):
+        n_rows = min(per_chunk, replicates - first)
+        drawn = rng.integers(n_groups, size=(n_rows, n_groups))
+        drawn += n_groups * np.arange(n_rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=n_rows * n_groups).reshape(n_rows, n_groups).astype(np.float64)
+        yield counts if n_groups == n_images else np.take(counts, codes, axis=1)
 
-    known = ~np.isnan(np.asarray(y_true, dtype=np.float64))
-    positive, probability = known_images(y_true, probability)
-    predicted = np.asarray(predicted, dtype=np.bool_)
-    tp, fp = ((predicted[known] & side).sum() for side in (positive, ~positive))
-    rates = confusion_rates(tp, fp, positive.sum() - tp, (~positive).sum() - fp)
-    values = {name: float(rate) for name, rate in rates.items()}
-    both = positive.any() and not positive.all()
-    values["auc"] = float(roc_auc_score(positive, probability)) if both else float("nan")
-    values["average_precision"] = float(average_precision_score(positive, probability)) if both else float("nan")
-    values["brier"] = float(brier_score_loss(positive, probability, pos_label=True)) if len(positive) else float("nan")
-    values["ece"] = expected_calibration_error(positive, probability)
-    return {name: values[name] for name in METRICS}
+
+def nanmean(values: Floats) -> Floats:
+    """Return the mean over the first axis of the values that are not NaN, NaN where there are none."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0))

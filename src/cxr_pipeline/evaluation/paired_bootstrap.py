@@ -7,14 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr_pipeline.evaluation.bootstrap import (
-    Replicates,
-    SortedImages,
-    draw_weights,
-    nanmean,
-    percentile_interval,
-    sort_outputs,
-)
 from cxr_pipeline.evaluation.estimates import estimate_metrics
 from cxr_pipeline.evaluation.intervals import (
     Estimate,
@@ -25,7 +17,14 @@ from cxr_pipeline.evaluation.intervals import (
     mean_estimate,
     number_patients,
 )
-from cxr_pipeline.evaluation.metrics import METRICS
+from cxr_pipeline.evaluation.metrics import (
+    METRICS,
+    Replicates,
+    SortedImages,
+    draw_weights,
+    nanmean,
+    percentile_interval,
+)
 from cxr_pipeline.evaluation.score_tables import Scores, patients_of
 
 # An interval, and the ``p_value`` of the difference.
@@ -161,7 +160,7 @@ class _Model:
     """The decisions of a model on the images with the given indices."""
 
     def __init__(self, scores: Scores, images: Indices, *, exclusive: bool) -> None:
-        self.outputs = sort_outputs(scores, images)
+        self.outputs = scores.sort_outputs(images)
         right = (scores.predicted & (scores.y_true == 1))[images].any(axis=1)
         self._right = right.astype(np.float64) if exclusive else None
 
@@ -188,9 +187,9 @@ def _without_errors(
     """Estimate the mean metrics of a model that predicts the label of every image."""
     estimates = []
     for images in outputs:
-        first = np.argsort(~images.positive, kind="stable")
-        positive, of_images = images.positive[first], patients[images.images[first]]
-        estimates.append(estimate_metrics(positive, positive.astype(np.float64), positive, of_images, confidence))
+        labels = images.positive.astype(np.float64)
+        perfect = SortedImages(labels, labels, images.positive)
+        estimates.append(estimate_metrics(perfect, patients[images.images[perfect.images]], confidence))
     means = {name: mean_estimate([found.get(name) for found in estimates]) for name in METRICS}
     return {**means, "balanced_accuracy": means["sensitivity"]} if exclusive else means
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
+from cxr_pipeline.evaluation.metrics import Indices, SortedImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,11 @@ class Scores:
         columns = (columns_of(table, prefix, outputs) for prefix in ("true", "probability", "predicted"))
         true, probability, predicted = columns
         return cls(tuple(outputs), true, probability, predicted.astype(np.bool_))
+
+    def sort_outputs(self, images: Indices) -> list[SortedImages]:
+        """Sort the images of each output, among the images with the given indices."""
+        columns = (values[images].T for values in (self.y_true, self.probability, self.predicted))
+        return [SortedImages(*column) for column in zip(*columns, strict=True)]
 
 
 def predict_scores(model: Any, prepared: PreparedImages, images: pd.DataFrame, outputs: Sequence[str]) -> pd.DataFrame:
