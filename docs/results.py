@@ -22,7 +22,7 @@ import pandas as pd
 
 from cxr_pipeline.common.parallel import n_cores
 from cxr_pipeline.common.provenance import git_commit
-from cxr_pipeline.framework.config import TASKS
+from cxr_pipeline.framework.config_loader import task_names
 from cxr_pipeline.report.formatting import measure
 from cxr_pipeline.report.page import records
 
@@ -69,11 +69,11 @@ def main() -> None:
     if arguments.ablation:
         run_ablation(arguments.raw, arguments.params)
         write_page()
-    for task in () if arguments.ablation else arguments.tasks or TASKS:
+    for task in () if arguments.ablation else arguments.tasks or task_names():
         row = run(task, arguments.raw)
         earlier = pd.read_csv(RECORD, dtype=object) if RECORD.exists() else pd.DataFrame(columns=["task"])
         rows = pd.concat([earlier[earlier["task"] != task], pd.DataFrame([row], dtype=object)], ignore_index=True)
-        rows = rows.sort_values("task", key=lambda names: names.map(list(TASKS).index), ignore_index=True)
+        rows = rows.sort_values("task", key=lambda names: names.map(list(task_names()).index), ignore_index=True)
         rows.to_csv(RECORD, index=False)
         write_page()
 

@@ -17,6 +17,9 @@ def all_parameters(env: str = "base") -> dict[str, Any]:
     return parameters
 
 
+TASKS = tuple(name for name, block in all_parameters().items() if isinstance(block, dict) and "task" in block)
+
+
 def parameters_of(task: str = "effusion", env: str = "base") -> dict[str, Any]:
     """Return the parameters of a task."""
     return dict(all_parameters(env)[task])

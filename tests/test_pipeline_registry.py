@@ -2,8 +2,9 @@ import subprocess
 import sys
 
 import pytest
+from shipped import TASKS
 
-from cxr_pipeline.framework.config import TASKS
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.pipeline_registry import STAGES, register_pipelines
 
 
@@ -21,6 +22,13 @@ def test_a_task_has_all_stages_in_order_and_needs_only_parameters_and_its_own_le
     assert order.index("evaluation") < min(order.index("registration"), order.index("reporting"))
     free = {name for name in pipelines[task].inputs() if not name.startswith("params:")}
     assert free == {f"{task}.earlier_splits", "parameters"}
+
+
+@pytest.mark.parametrize("names", [("effusion", "comparison"), ("effusion_tuning", "effusion"), ("folders",)])
+def test_a_task_cannot_have_the_name_of_another_pipeline_or_parameter(names, monkeypatch):
+    monkeypatch.setattr("cxr_pipeline.pipeline_registry.task_names", lambda: names)
+    with pytest.raises(UserError, match="cannot be the name of a task: there is another '"):
+        register_pipelines()
 
 
 HEAVY = {"tensorflow", "keras", "sklearn", "optuna", "matplotlib", "dask"}

@@ -4,8 +4,10 @@ from importlib import import_module
 
 from kedro.pipeline import Pipeline
 
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.experiments.task_run import CURRENT_RUN
-from cxr_pipeline.framework.config import TASKS
+from cxr_pipeline.framework.config_loader import task_names
+from cxr_pipeline.framework.invalid_parameters import SHARED as SHARED_PARAMETERS
 
 # Modules of cxr_pipeline.pipelines.
 PREPARATION = ("ingestion", "resolution", "morphology", "splitting")
@@ -39,10 +41,15 @@ def register_pipelines() -> dict[str, Pipeline]:
     whole = pipeline_of(*STAGES)
     others = {name: pipeline_of(*stages) for name, stages in OTHERS.items()}
     pipelines = {"comparison": pipeline_of("comparison")}
-    for task in TASKS:
-        pipelines[task] = _of_task(whole, task)
-        pipelines |= {f"{task}_{name}": _of_task(stages, task) for name, stages in others.items()}
-    return {"__default__": pipelines[TASKS[0]], **pipelines}
+    tasks = task_names()
+    for task in tasks:
+        of_task = {task: whole, **{f"{task}_{name}": stages for name, stages in others.items()}}
+        if taken := of_task.keys() & {*pipelines, *SHARED_PARAMETERS, "defaults"}:
+            raise UserError(
+                f"'{task}' cannot be the name of a task: there is another '{taken.pop()}'. Rename its block."
+            )
+        pipelines |= {name: _of_task(stages, task) for name, stages in of_task.items()}
+    return {"__default__": pipelines[tasks[0]], **pipelines}
 
 
 def pipeline_of(*stages: str) -> Pipeline:

@@ -1,12 +1,12 @@
 import pytest
-from shipped import all_parameters, parameters_of
+from shipped import TASKS, all_parameters, parameters_of
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.phantoms.findings import FINDINGS
 from cxr_pipeline.evaluation.decision_rule import ARGMAX
 from cxr_pipeline.framework import config
 from cxr_pipeline.framework.config.experiments import check_cells
-from cxr_pipeline.framework.config_loader import TaskConfigLoader
+from cxr_pipeline.framework.config_loader import TaskConfigLoader, task_names
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def load(tmp_path):
 
 BASE = {
     "base/parameters/defaults.yml": "defaults: {training: {epochs: 20, seed: 1}, sources: {images: {path: x}}}",
-    "base/parameters/tasks.yml": "effusion: {training: {epochs: 30}}",
+    "base/parameters/tasks.yml": "effusion: {task: {title: x}, training: {epochs: 30}}",
 }
 DEMO = BASE | {"demo/parameters/defaults.yml": "defaults: {training: {epochs: 2}, sources: {images: null}}"}
 BASE |= {"demo/parameters/other.yml": "other: 1"}
@@ -52,7 +52,7 @@ def test_defaults_task_environment_and_command_line_override_each_other(load, fi
 
 
 @pytest.mark.parametrize("env", ["base", "demo"])
-@pytest.mark.parametrize("task", config.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_valid_parameters_and_experiments(env, task):
     config.Folders(**all_parameters(env)["folders"])
     parameters = config.TaskParameters.model_validate(parameters_of(task, env))
@@ -70,7 +70,7 @@ def test_every_task_has_valid_parameters_and_experiments(env, task):
     assert not fine_tuned or parameters.model.weights != "none"
 
 
-@pytest.mark.parametrize("task", config.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_phantoms_have_every_class_of_a_task(task):
     parameters = config.TaskParameters.model_validate(parameters_of(task, "demo"))
     prevalences = next(iter(parameters.sources.root.values())).prevalence
@@ -97,10 +97,24 @@ def test_a_file_that_is_no_yaml_in_utf_8_is_named(content, load, tmp_path):
         load(BASE)
 
 
-def test_a_task_without_a_block_has_the_defaults(load):
-    assert load(BASE | {"base/parameters/tasks.yml": "effusion:"})["effusion"] == load(
-        BASE | {"base/parameters/tasks.yml": "effusion: {}"}
-    ).get("effusion")
+def test_a_block_with_a_task_in_any_environment_is_a_task(load, tmp_path):
+    mine = {"local/parameters/mine.yml": "lung: {task: {title: x}}\nother: {training: {epochs: 1}}"}
+    assert load(BASE | mine)["effusion"]["task"] == {"title": "x", "name": "effusion"}
+    assert task_names(tmp_path) == ("effusion", "lung")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("my task: {task: {title: x}}", "'my task' cannot be the name of a task. Expected letters, digits and under"),
+        ("a: {task: [}", r"parameters/tasks\.yml cannot be read: .* Expected YAML in UTF-8"),
+    ],
+)
+def test_a_file_with_no_name_for_a_pipeline_is_named(content, message, tmp_path):
+    (tmp_path / "local" / "parameters").mkdir(parents=True)
+    (tmp_path / "local" / "parameters" / "tasks.yml").write_text(content)
+    with pytest.raises(UserError, match=message):
+        task_names(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -113,4 +127,4 @@ def test_a_task_without_a_block_has_the_defaults(load):
 )
 def test_a_task_whose_block_is_a_list_or_value_is_an_error(in_file, given, message, load):
     with pytest.raises(UserError, match=message):
-        load(BASE | {"base/parameters/tasks.yml": f"effusion: {in_file}"}, **given)
+        load(BASE | {"demo/parameters/tasks.yml": f"effusion: {in_file}"}, **given)

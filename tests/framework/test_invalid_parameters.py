@@ -1,10 +1,10 @@
 import pytest
 from kedro.validation import ParameterValidationError, ParameterValidator
-from shipped import all_parameters
+from shipped import TASKS, all_parameters
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over, nest
-from cxr_pipeline.framework.config import TASKS, Morphology, Network, Sources, Thresholds
+from cxr_pipeline.framework.config import Morphology, Network, Sources, Thresholds
 from cxr_pipeline.framework.exit import explain
 from cxr_pipeline.framework.invalid_parameters import check_parameters, explain_parameters
 from cxr_pipeline.training.networks.architectures import ARCHITECTURES
@@ -36,6 +36,7 @@ def test_the_parameters_of_the_project_are_known(task):
         ("rawe", "{}: unknown parameter. Did you mean 'raw'?"),
         ("zzz", "{}: unknown parameter."),
         ("effusion.epochs", "{}: unknown parameter. Did you mean 'effusion.training.epochs'?"),
+        ("effusion.task.name", "{}: expected effusion, as its block is named, found '1'. Omit it."),
         ("effusion.trainig.epochs", "effusion.trainig: unknown parameter. Did you mean 'training'?"),
         ("effusion.training.dropout", "{}: unknown parameter. Did you mean 'effusion.model.dropout'?"),
         # A block that the pipeline of the task does not read.

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from cxr_pipeline.framework.config import TASKS
+from shipped import TASKS
 
 AIRFLOW = Path(__file__).parents[2] / ".venv-airflow" / "bin"
 RETRAININGS = [f"{task}_retraining" for task in TASKS]

@@ -4,8 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-
-from cxr_pipeline.framework.config import TASKS
+from shipped import TASKS
 
 SMALL = "{0}.sources.phantoms.n_patients=150,{0}.training.epochs=2,{0}.evaluation.replicates=100,{0}.resolution.size="
 # One task has the smallest images, with the pooling of the default configuration.

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.data.sources.label_tables import Columns
-from cxr_pipeline.framework.config import TASKS, Parameters, TaskParameters
+from cxr_pipeline.framework.config import Parameters, TaskParameters
+from cxr_pipeline.framework.config_loader import task_names
 
 # Kinds of pydantic's errors about a key that a model and that a dataclass does not have.
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
@@ -30,7 +31,7 @@ def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any], ta
         UserError: a parameter belongs to nothing, or one of the command line to another task than that of the run.
         ParameterValidationError: the task has an unknown parameter or an invalid value, in any of its blocks.
     """
-    for key in flatten({name: block for name, block in parameters.items() if name not in (*TASKS, *SHARED)}):
+    for key in flatten({name: block for name, block in parameters.items() if name not in (*task_names(), *SHARED)}):
         raise UserError(f"{key}: unknown parameter.{_suggestion(key, task)}")
     for key in flatten({name: block for name, block in given.items() if name not in (task, *SHARED)}):
         name = key.partition(".")[0]
@@ -44,6 +45,8 @@ def check_parameters(parameters: Mapping[str, Any], given: Mapping[str, Any], ta
             f"The configuration has no task {task}. Expected a block {task} in conf/base/parameters/tasks.yml, or in "
             "the environment of the run: with --env, conf/local is not read."
         )
+    if (name := parameters[task]["task"].get("name")) != task:
+        raise UserError(f"{task}.task.name: expected {task}, as its block is named, found {name!r}. Omit it.")
     try:
         TaskParameters.model_validate(parameters[task])
     except ValidationError as error:
@@ -74,7 +77,7 @@ def _suggestion(key: str, task: str | None) -> str:
     first, _, rest = key.partition(".")
     near = []
     if first != task and rest:
-        near = [f"{name}.{rest}" for name in get_close_matches(first, TASKS, n=1, cutoff=0.75)]
+        near = [f"{name}.{rest}" for name in get_close_matches(first, task_names(), n=1, cutoff=0.75)]
     if not near:
         last = key.rpartition(".")[2]
         # A right name in the wrong place is found however long its path is.

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from samples import write_files
+from shipped import TASKS
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.decoding import decode
@@ -21,7 +22,7 @@ from cxr_pipeline.data.manifest import REASONS
 from cxr_pipeline.data.sources import LAYOUTS, Listing, check_source
 from cxr_pipeline.data.sources.listing import IMAGE_COLUMNS, list_rows
 from cxr_pipeline.data.sources.readers import Reader
-from cxr_pipeline.framework.config import TASKS, Folders, Sources
+from cxr_pipeline.framework.config import Folders, Sources
 
 GUIDE = Path(__file__).parents[3] / "docs" / "layouts.md"
 

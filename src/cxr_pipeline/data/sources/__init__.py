@@ -65,7 +65,7 @@ def check_source(
         f"--params raw=/path/to/images (the folder that {folder.name} is in) or "
         f"--params {task}.sources.{name}.path=/path/to/{folder.name}. Public collections: NIH ChestX-ray14 "
         "(https://nihcc.app.box.com/v/ChestXray-NIHCC), Kermany 2018 (https://data.mendeley.com/datasets/rscbjbr9sj). "
-        f"To try the pipeline without images: kedro run --env demo --pipeline={task}"
+        "To try the pipeline without images: kedro run --env demo"
     )
 
 

@@ -9,7 +9,7 @@ from kedro.framework.cli.utils import env_option
 from kedro.framework.session import KedroSession
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.framework.config_loader import TASKS
+from cxr_pipeline.framework.commands.arguments import TASK
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("task", type=click.Choice(TASKS), metavar="TASK")
+@TASK
 @click.argument("version", required=False)
 @click.option("--patient", metavar="ID", help="Show which versions used a patient, by the id in the source.")
 @click.option("--image", metavar="FILE|SHA256", help="Show which versions used an image, by its content.")

@@ -5,12 +5,12 @@ from typing import Any
 import click
 from kedro.framework.cli.utils import env_option
 
+from cxr_pipeline.framework.commands.arguments import TASK
 from cxr_pipeline.framework.commands.lineage import choose, open_project
-from cxr_pipeline.framework.config_loader import TASKS
 
 
 @click.command()
-@click.argument("task", type=click.Choice(TASKS), metavar="TASK")
+@TASK
 @click.argument("version", type=int)
 @env_option
 def promote(task: str, version: int, env: str | None) -> None:

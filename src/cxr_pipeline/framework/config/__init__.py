@@ -20,7 +20,6 @@ from cxr_pipeline.framework.config.experiments import Ablation, Parallel
 from cxr_pipeline.framework.config.parameters import Parameters, plain
 from cxr_pipeline.framework.config.training import Augmentation, Network, Sanity, Training
 from cxr_pipeline.framework.config.tuning import Tuning
-from cxr_pipeline.framework.config_loader import TASKS
 
 
 class TaskParameters(Parameters):

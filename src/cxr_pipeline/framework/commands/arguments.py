@@ -1,0 +1,24 @@
+"""Arguments that several commands have."""
+
+from difflib import get_close_matches
+
+import click
+
+from cxr_pipeline.framework.config_loader import task_names
+
+
+class TaskName(click.ParamType):
+    """The name of a task of the configuration, which is read only when the command is used."""
+
+    name = "task"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail with the names of all tasks."""
+        if value not in (names := task_names()):
+            near = get_close_matches(value, names, n=1)
+            question = f" Did you mean {near[0]}?" if near else ""
+            self.fail(f"there is no task '{value}', expected one of {', '.join(names)}.{question}", param, ctx)
+        return value
+
+
+TASK = click.argument("task", type=TaskName(), metavar="TASK")
