@@ -190,7 +190,7 @@ def test_the_message_about_a_source_without_images(tmp_path, layout, file, path,
     for part in (
         "--params raw=/path/to/images",
         "https://nihcc.app.box.com",
-        "kedro run --env demo --pipeline=effusion",
+        "kedro run --env demo",
     ):
         assert part in str(error.value)
 

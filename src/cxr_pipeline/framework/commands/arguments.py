@@ -7,7 +7,7 @@ import click
 from cxr_pipeline.framework.config_loader import task_names
 
 
-class TaskName(click.ParamType):
+class TaskName(click.ParamType[str]):
     """The name of a task of the configuration, which is read only when the command is used."""
 
     name = "task"
