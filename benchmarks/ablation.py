@@ -27,8 +27,7 @@ from cxr_pipeline.experiments.cells import cross
 from cxr_pipeline.training.augmentation import build_augmentation
 from cxr_pipeline.training.fitting import fit
 from cxr_pipeline.training.image_sets import ImageSet, batches, epoch_order, image_inputs
-from cxr_pipeline.training.networks.build import build_model
-from cxr_pipeline.training.networks.heads import POOLED
+from cxr_pipeline.training.networks.build import POOLED, build_model
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 STRONG = {"rotation": 7.0, "translation": 0.05, "zoom": 0.1, "brightness": 0.1, "contrast": 0.15, "noise": 0.01}

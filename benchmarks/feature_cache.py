@@ -18,8 +18,7 @@ from _noise_images import NoiseImages
 
 from cxr_pipeline.training.augmentation import build_augmentation
 from cxr_pipeline.training.image_sets import ImageSet, batches, epoch_order, image_inputs
-from cxr_pipeline.training.networks.build import build_model
-from cxr_pipeline.training.networks.heads import POOLED
+from cxr_pipeline.training.networks.build import POOLED, build_model
 from cxr_pipeline.training.phases import plan_phases
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 

@@ -41,7 +41,7 @@ def make_classifier() -> ImageClassifier:
     """Make a classifier whose score grows with the brightness of the lowest rows."""
     import keras
 
-    from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
+    from cxr_pipeline.training.networks.build import OUTPUT, POOLED
 
     image = keras.Input((SIZE, SIZE, 1))
     rows = keras.layers.AveragePooling2D((2, SIZE))(image)

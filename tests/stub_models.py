@@ -39,7 +39,7 @@ def grey_network(size: int, weight: float = 1.0) -> "keras.Model":
     """Return a network whose score is the mean grey of an image, as a fraction of white, times ``weight``."""
     import keras
 
-    from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
+    from cxr_pipeline.training.networks.build import OUTPUT, POOLED
 
     constant = keras.initializers.Constant
     image = keras.Input((size, size, 1), name="image")

@@ -8,7 +8,7 @@ from stub_models import fixed_rule
 
 from cxr_pipeline.data.phantoms import draw_patient
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures, extract_features
-from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
+from cxr_pipeline.training.networks.build import OUTPUT, POOLED
 
 SIZE, N_PATIENTS = 48, 480
 Images = np.ndarray

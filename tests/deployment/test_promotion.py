@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from stub_models import fixed_rule, grey_network, score
 
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.data.sources.content_hashes import content_hashes
-from cxr_pipeline.data.sources.readers import FileReader
+from cxr_pipeline.data.sources.readers import FileReader, content_hashes
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.promotion import BETTER, BETTER_OR_NEWER, compare, decide, score_images
 

@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 
 from cxr_pipeline.evaluation.grad_cam import METHOD, SHUFFLES, SIDE, GradCam, Shuffled, explain_images
-from cxr_pipeline.training.networks.build import build_model
-from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
+from cxr_pipeline.training.networks.build import OUTPUT, POOLED, build_model
 
 SIZE = 64
 INTERVALS = {"confidence": 0.9, "seed": 3}

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from cxr_pipeline.evaluation.grad_cam import GradCam
-from cxr_pipeline.training.networks.architectures import BACKBONES, SMALL_NETWORKS, SMALLEST_SIZES
 from cxr_pipeline.training.networks.build import build_model
+from cxr_pipeline.training.networks.weights import PUBLISHED, SMALL_NETWORKS, SMALLEST_SIZES
 
 # Smallest value of resolution.size.
 SIZE = 16
@@ -17,8 +17,8 @@ KINDS = {"binary": (1, False), "multiclass": (3, True), "multilabel": (3, False)
 # Backbones take seconds to build; the kind of task changes their last layer only.
 CASES = [
     *product(SMALL_NETWORKS, ("average", "multilevel"), KINDS),
-    *product(BACKBONES, ["multilevel"], ["multiclass"]),
-    *(pytest.param(name, "average", "multilabel", marks=pytest.mark.slow) for name in BACKBONES),
+    *product(PUBLISHED, ["multilevel"], ["multiclass"]),
+    *(pytest.param(name, "average", "multilabel", marks=pytest.mark.slow) for name in PUBLISHED),
 ]
 
 

@@ -11,8 +11,7 @@ from cxr_pipeline.experiments.sanity import Subject, balanced_subset, shuffle_la
 from cxr_pipeline.framework.config import Training
 from cxr_pipeline.training.epoch_selection import EpochSelector
 from cxr_pipeline.training.image_sets import ImageSet
-from cxr_pipeline.training.networks.build import build_model
-from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
+from cxr_pipeline.training.networks.build import OUTPUT, POOLED, build_model
 
 SIZE = 16
 REGULARISED = {"schedule": "cosine", "weight_decay": 1.0, "head_weight_decay": 1.0, "patience": 1}

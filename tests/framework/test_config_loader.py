@@ -2,7 +2,7 @@ import pytest
 from shipped import TASKS, all_parameters, parameters_of
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.phantoms.findings import FINDINGS
+from cxr_pipeline.data.phantoms.radiograph import FINDINGS
 from cxr_pipeline.evaluation.decision_rule import ARGMAX
 from cxr_pipeline.framework import config
 from cxr_pipeline.framework.config.experiments import check_cells

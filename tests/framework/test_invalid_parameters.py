@@ -7,7 +7,7 @@ from cxr_pipeline.common.mappings import lay_over, nest
 from cxr_pipeline.framework.config import Morphology, Network, Sources, Thresholds
 from cxr_pipeline.framework.exit import explain
 from cxr_pipeline.framework.invalid_parameters import check_parameters, explain_parameters
-from cxr_pipeline.training.networks.architectures import ARCHITECTURES
+from cxr_pipeline.training.networks.weights import ARCHITECTURES
 
 
 def check(given, task="effusion"):

@@ -12,9 +12,9 @@ from cxr_pipeline.framework.config import Training
 from cxr_pipeline.training.epoch_selection import validation_metrics
 from cxr_pipeline.training.fitting import Trainer, computing_in_bfloat16, fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
-from cxr_pipeline.training.networks.architectures import SMALLEST_SIZES
 from cxr_pipeline.training.networks.backbones import BACKBONES
 from cxr_pipeline.training.networks.build import build_model
+from cxr_pipeline.training.networks.weights import SMALLEST_SIZES
 
 SIZE = 32
 FINE_TUNING = {"cut": "block3_pool", "epochs": 3, "learning_rate": 1e-3, "batch_size": 16}

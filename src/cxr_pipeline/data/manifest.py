@@ -14,10 +14,9 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.content_hashes import content_hashes
 from cxr_pipeline.data.sources.labels import LabelMap, count_unknown_labels
 from cxr_pipeline.data.sources.listing import Listing
-from cxr_pipeline.data.sources.readers import Reader
+from cxr_pipeline.data.sources.readers import Reader, content_hashes
 from cxr_pipeline.data.splits import count_patients, join_names
 
 REASONS = (

@@ -13,7 +13,7 @@ import tensorflow as tf
 from cxr_pipeline.evaluation.intervals import measure_mean
 from cxr_pipeline.evaluation.localisation import boxes_of, localise, measure_maps, rank_correlation
 from cxr_pipeline.training.features import Images
-from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
+from cxr_pipeline.training.networks.build import OUTPUT, POOLED
 
 if TYPE_CHECKING:
     from keras import KerasTensor, Layer, Model

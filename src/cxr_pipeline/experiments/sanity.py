@@ -29,8 +29,7 @@ from cxr_pipeline.experiments.permuted_auc import mean_auc, null_bound
 from cxr_pipeline.training.augmentation import STRENGTHS
 from cxr_pipeline.training.fitting import fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
-from cxr_pipeline.training.networks.build import is_frozen
-from cxr_pipeline.training.networks.heads import OUTPUT
+from cxr_pipeline.training.networks.build import OUTPUT, is_frozen
 from cxr_pipeline.training.networks.losses import build_loss
 from cxr_pipeline.training.settings import TrainingSettings
 

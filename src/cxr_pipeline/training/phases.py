@@ -15,8 +15,7 @@ from cxr_pipeline.training.augmentation import build_augmentation
 from cxr_pipeline.training.features import BackboneFeatures
 from cxr_pipeline.training.image_sets import ImageSet, Inputs, image_inputs
 from cxr_pipeline.training.networks.backbones import BACKBONES
-from cxr_pipeline.training.networks.build import is_frozen
-from cxr_pipeline.training.networks.heads import POOLED
+from cxr_pipeline.training.networks.build import POOLED, is_frozen
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 

@@ -15,7 +15,7 @@ from cxr_pipeline.deployment.drift.image_features import (
     sample_one_per_patient,
 )
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
-from cxr_pipeline.training.networks.heads import POOLED
+from cxr_pipeline.training.networks.build import POOLED
 
 PATIENTS = st.lists(st.one_of(st.none(), st.sampled_from("abcdefgh")), max_size=40)
 

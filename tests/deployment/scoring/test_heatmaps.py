@@ -11,7 +11,7 @@ from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.heatmaps import map_name
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
-from cxr_pipeline.training.networks.heads import OUTPUT, POOLED
+from cxr_pipeline.training.networks.build import OUTPUT, POOLED
 
 SIZE = 16
 

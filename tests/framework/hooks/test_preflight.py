@@ -13,7 +13,7 @@ from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE
 from cxr_pipeline.framework import config, hooks
 from cxr_pipeline.framework.hooks import preflight as checks
-from cxr_pipeline.training.networks.architectures import ARCHITECTURES, BACKBONES, SMALLEST_SIZES
+from cxr_pipeline.training.networks.weights import ARCHITECTURES, PUBLISHED, SMALLEST_SIZES
 
 
 class Loader(dict[str, object]):
@@ -154,7 +154,7 @@ def check_network(name="small_cnn", **changes):
     checks.check_network(name, **settings | changes)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_images_that_are_too_small_for_a_network_are_refused(name):
     smallest = SMALLEST_SIZES[name]
     with pytest.raises(UserError, match=rf"effusion\.resolution\.size is .*, but {name} needs .* {smallest} pixels"):

@@ -8,10 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from cxr_pipeline.training.networks.architectures import SMALLEST_SIZES
 from cxr_pipeline.training.networks.backbones import BACKBONES
-from cxr_pipeline.training.networks.build import FLOAT32_LAYERS, build_model
-from cxr_pipeline.training.networks.heads import POOLED
+from cxr_pipeline.training.networks.build import FLOAT32_LAYERS, POOLED, build_model
+from cxr_pipeline.training.networks.weights import SMALLEST_SIZES
 
 APPLICATIONS = {
     "densenet121": (keras.applications.DenseNet121, keras.applications.densenet),

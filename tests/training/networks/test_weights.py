@@ -11,7 +11,6 @@ import pytest
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.networks import weights
-from cxr_pipeline.training.networks.architectures import BACKBONES
 from cxr_pipeline.training.networks.weights import KERAS_3_FILE, PUBLISHED, content_digest, find_weights, load_weights
 
 CONTENT = b"weights" * 1000
@@ -93,7 +92,7 @@ def test_files_in_the_raw_folder_take_precedence_over_the_keras_cache(raw, keras
         assert find(raw) == file
 
 
-@pytest.mark.parametrize("architecture", BACKBONES)
+@pytest.mark.parametrize("architecture", PUBLISHED)
 @NO_NETWORK
 def test_every_backbone_has_published_weights_and_an_alias(architecture, raw, hdf5):
     file = raw / "weights" / f"{architecture}_imagenet_notop.weights.h5"

@@ -20,8 +20,7 @@ from rich.progress import track
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.phantoms.chest import Anatomy
-from cxr_pipeline.data.phantoms.findings import FINDINGS
-from cxr_pipeline.data.phantoms.radiograph import Box, draw_radiograph
+from cxr_pipeline.data.phantoms.radiograph import FINDINGS, Box, draw_radiograph
 
 LABELS_FILE = "Data_Entry_2017_phantoms.csv"
 BOXES_FILE = "BBox_List_2017.csv"

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, name_labels, printable
+from cxr_pipeline.data.sources.readers import BLOCK_PIXELS, Block, RowReader, find_container, unpack
 from cxr_pipeline.data.sources.table_files import check_expansion
-from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, RowReader, find_container, unpack
 
 EXPECTED = "one .npz file of a 2D dataset of MedMNIST, with train_images and train_labels, val_... or test_..."
 

@@ -12,8 +12,8 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, name_labels, printable
+from cxr_pipeline.data.sources.readers import BLOCK_PIXELS, Block, RowReader, find_container, unpack
 from cxr_pipeline.data.sources.table_files import LimitedGzip
-from cxr_pipeline.data.sources.unpacking import BLOCK_PIXELS, Block, RowReader, find_container, unpack
 
 EXPECTED = "one .csv or .csv.gz table: a column of labels, and n x n columns of pixels"
 

@@ -83,7 +83,7 @@ class FeatureExtractor:
     def __init__(self, model: Model, rule: DecisionRule) -> None:
         import keras
 
-        from cxr_pipeline.training.networks.heads import POOLED
+        from cxr_pipeline.training.networks.build import POOLED
 
         self._network = keras.Model(model.inputs, [model.get_layer(POOLED).output, model.outputs[0]])
         self._rule = rule

@@ -8,8 +8,7 @@ from pydantic import AfterValidator, Field
 
 from cxr_pipeline.framework.config.data import Task
 from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
-from cxr_pipeline.training.networks.architectures import ARCHITECTURES
-from cxr_pipeline.training.networks.weights import find_weights
+from cxr_pipeline.training.networks.weights import ARCHITECTURES, find_weights
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 

@@ -20,8 +20,7 @@ from cxr_pipeline.framework.config.experiments import CellBlocks, check_cells, c
 from cxr_pipeline.framework.hooks.runs import Configured, task_of, tasks_of
 from cxr_pipeline.framework.invalid_parameters import check_parameters
 from cxr_pipeline.tracking import server
-from cxr_pipeline.training.networks.architectures import SMALLEST_SIZES
-from cxr_pipeline.training.networks.weights import check_weights, find_weights, is_pretrained
+from cxr_pipeline.training.networks.weights import SMALLEST_SIZES, check_weights, find_weights, is_pretrained
 
 # Parameters of a search that decide whether a network can be trained.
 SEARCHED = ("model.name", "model.weights", "resolution.size", "training.fine_tuning.cut")

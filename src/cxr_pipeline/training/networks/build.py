@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -13,9 +14,11 @@ from cxr_pipeline.training.networks.backbones import (
     NETWORKS,
     NORMALISATION,
 )
-from cxr_pipeline.training.networks.heads import OUTPUT, POOLED, STANDARDISED, head, pool_levels
 from cxr_pipeline.training.networks.weights import load_weights
 
+POOLED = "pooled"
+STANDARDISED = "pooled_standardisation"
+OUTPUT = "probability"
 # bfloat16 can represent neither 256 grey levels nor probabilities close to 0 and 1.
 FLOAT32_LAYERS = ("image", IMAGE_STANDARDISATION, GREY_TO_RGB, NORMALISATION, "augmentation", STANDARDISED, OUTPUT)
 
@@ -47,7 +50,7 @@ def build_model(
         head_units: units of the dense layer before the outputs; 0 for none.
         dropout: fraction of the pooled features dropped in training.
         seed: of the initial weights and of dropout.
-        pooling: ``average`` of the last feature map, or ``multilevel``, see `pool_levels`.
+        pooling: ``average`` of the last feature map, or ``multilevel``, see `_pool_levels`.
         cut: layer from which the backbone will be fine-tuned, None for its default; maps below it are not pooled.
 
     Returns:
@@ -66,8 +69,8 @@ def build_model(
     if pooling == "average":
         pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(features)
     else:
-        pooled = pool_levels(features, _levels(backbone, cut))
-    output = head(pooled, n_outputs=n_outputs, exclusive=exclusive, head_units=head_units, dropout=dropout, seed=seed)
+        pooled = _pool_levels(features, _levels(backbone, cut))
+    output = _head(pooled, n_outputs=n_outputs, exclusive=exclusive, head_units=head_units, dropout=dropout, seed=seed)
     if weights_file is not None:
         load_weights(backbone, weights_file)
         for layer in backbone.layers:
@@ -88,3 +91,30 @@ def _levels(network: keras.Model, cut: str | None) -> list[keras.KerasTensor]:
     first = names.index(cut if cut in names else backbone.cut)
     levels = (backbone.cut, *backbone.more_levels)
     return [network.get_layer(level).output for level in levels if names.index(level) >= first]
+
+
+def _pool_levels(features: keras.KerasTensor, levels: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
+    """Pool averages and maxima of the last feature map and averages of finer ones, and standardise them.
+
+    A finding of a few pixels is lost in the average of the last map, but not in finer maps and the maximum (Hariharan
+    et al., "Hypercolumns for Object Segmentation and Fine-grained Localization", CVPR 2015, arXiv:1411.5752). Features
+    of different levels differ in scale, so each is standardised to mean 0 and variance 1 over the training images.
+    There are 2 c features of the last feature map [n, h, w, c], and one for each channel of the others.
+    """
+    layers = keras.layers
+    average = layers.GlobalAveragePooling2D(name="pooled_average")(features)
+    maximum = layers.GlobalMaxPooling2D(name="pooled_maximum")(features)
+    finer = [layers.GlobalAveragePooling2D(name=f"pooled_level_{n}")(level) for n, level in enumerate(levels)]
+    pooled = layers.Concatenate(name=POOLED)([average, maximum, *finer])
+    return layers.BatchNormalization(center=False, scale=False, momentum=0.95, name=STANDARDISED)(pooled)
+
+
+def _head(
+    pooled: keras.KerasTensor, *, n_outputs: int, exclusive: bool, head_units: int, dropout: float, seed: int
+) -> keras.KerasTensor:
+    """Map features [n, c] to probabilities [n, k], float32, in 0..1; see `build_model`."""
+    hidden = keras.layers.Dropout(dropout, seed=seed, name="dropout")(pooled)
+    if head_units:
+        hidden = keras.layers.Dense(head_units, activation="relu", name="hidden")(hidden)
+    activation = "softmax" if exclusive else "sigmoid"
+    return keras.layers.Dense(n_outputs, activation=activation, dtype="float32", name=OUTPUT)(hidden)

@@ -66,6 +66,11 @@ PUBLISHED = {
     )
 }
 
+SMALL_NETWORKS = ("small_cnn", "cnn")
+ARCHITECTURES = (*SMALL_NETWORKS, *PUBLISHED)
+# Smallest side of an image in pixels.
+SMALLEST_SIZES = {**dict.fromkeys(SMALL_NETWORKS, 1), **dict.fromkeys(PUBLISHED, 32), "inceptionv3": 75}
+
 
 def is_pretrained(architecture: str, weights: str) -> bool:
     """Return whether a network with these values of ``model.name`` and ``model.weights`` starts from a weights file.
