@@ -17,8 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cxr_pipeline.data.image_folder import ImageFolder
 from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.sources.folders import ImageFolder
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import score_folder
 

@@ -27,8 +27,8 @@ from stub_models import fixed_rule, grey_network, mlflow_file, prepare, register
 
 from cxr_pipeline import tracking
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.sources.folders import find_images
 from cxr_pipeline.deployment import serving
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.heatmaps import HeatMaps

@@ -9,7 +9,7 @@ from typing import Any
 
 from cxr_pipeline import __version__
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.image_folder import find_images
+from cxr_pipeline.data.sources.folders import find_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import Predictions, score_folder, summarise
 from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task

@@ -20,7 +20,7 @@ from cxr_pipeline.data.images import dicom_headers
 from cxr_pipeline.data.images.decoding import decode, read_bytes
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest, is_dicom
 from cxr_pipeline.data.images.dicom_headers import coded_shape
-from cxr_pipeline.data.images.intensity import stretch
+from cxr_pipeline.data.images.grey_levels import stretch
 
 UNCOMPRESSED = [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian]
 # The largest error of each compression.

@@ -41,7 +41,7 @@ def test_an_unexpected_error_of_a_decoder_is_a_refusal(error, reason, image, enc
     def fail(*_, **__):
         raise error("a bug of the decoder")
 
-    monkeypatch.setattr("cxr_pipeline.data.images.decoding.decode", fail)
+    monkeypatch.setattr("cxr_pipeline.data.images.recipe.decode", fail)
     with pytest.raises(ImageRefused) as raised:
         prepare_content(encode(image, "PNG"), RECIPE)
     assert raised.value.reason == reason

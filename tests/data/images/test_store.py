@@ -138,7 +138,7 @@ def test_too_little_memory_is_not_a_refusal(folder, write_images, monkeypatch):
 
     files = write_images(2)
     with monkeypatch.context() as patch:
-        patch.setattr("cxr_pipeline.data.images.decoding.decode", fail)
+        patch.setattr("cxr_pipeline.data.images.recipe.decode", fail)
         with pytest.raises(Unavailable, match=r"Not enough memory.* to decode .* run the same command again"):
             PreparedImages(folder, RECIPE).fill(placed(files))
     assert PreparedImages(folder, RECIPE).missing(files) == list(files)

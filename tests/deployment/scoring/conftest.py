@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from stub_models import fixed_rule, grey_network
 
-from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.images.recipe import Recipe
+from cxr_pipeline.data.sources.folders import find_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import score_folder
 

@@ -6,7 +6,7 @@ import stub_models
 from phantom_patients import SIZE, features_of, make_classifier, write
 
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.image_folder import find_images
+from cxr_pipeline.data.sources.folders import find_images
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.deployment.scoring import score_folder, summarise
 from cxr_pipeline.deployment.scoring.out_of_distribution import OutlierDetector, Screening

@@ -19,9 +19,8 @@ from cxr_pipeline.deployment.scoring import folder as module
 SCORE = """
 import os, signal, sys
 from pathlib import Path
-from cxr_pipeline.data.image_folder import find_images
+from cxr_pipeline.data.sources.folders import find_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.deployment.scoring import folder as module, score_folder
 
 saved, images, parts = sys.argv[1:]
 module._SHARD_ROWS = 8

@@ -16,8 +16,8 @@ from PIL.ImageFile import ImageFile
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images.dicom import decode_dicom, is_dicom
+from cxr_pipeline.data.images.grey_levels import stretch
 from cxr_pipeline.data.images.headers import check_scans, check_size, open_header, refusing, without_warnings
-from cxr_pipeline.data.images.intensity import stretch
 
 MAX_BYTES = 2**28
 

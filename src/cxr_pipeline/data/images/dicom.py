@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.images import gdcm_process
 from cxr_pipeline.data.images.dicom_headers import coded_shape, number, read_header, text, unsupported_syntax
-from cxr_pipeline.data.images.dicom_windowing import WINDOWING_TAGS, to_grey_levels
+from cxr_pipeline.data.images.grey_levels import WINDOWING_TAGS, to_grey_levels
 from cxr_pipeline.data.images.headers import check_scans, check_size, refusing, without_warnings
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def decode_dicom(
 
     The modality LUT or rescale is applied, then the first VOI LUT or else the first window (PS3.3 C.11.1, C.11.2)
     that can be applied and does not make all pixels equal; its range becomes 0 to 255. If there is none, values of up
-    to 8 bits are kept, and values of more bits are scaled by `intensity.stretch`. MONOCHROME1 is inverted. Padding is
+    to 8 bits are kept, and values of more bits are scaled by `grey_levels.stretch`. MONOCHROME1 is inverted. Padding is
     ignored and becomes black. Images above ``max_megapixels`` are refused before their pixels are decoded. ``note``
     receives a text for a window that does not fit the pixels.
 

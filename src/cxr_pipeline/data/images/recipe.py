@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.common.mappings import json_digest
+from cxr_pipeline.data.images.decoding import decode, read_bytes
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest
+from cxr_pipeline.data.images.morphology import apply_steps
+from cxr_pipeline.data.images.resolution import resize
 
 # Increase this when a change of the code changes pixels, so that images prepared by earlier versions are not used.
 VERSION = 2
@@ -54,10 +57,6 @@ class Recipe:
 
     def prepare(self, content: bytes, *, note: Callable[[str], object] | None = None) -> NDArray[np.uint8]:
         """Decode, resize and enhance the bytes of an image file to uint8 [size, size]; see `decoding.decode`."""
-        from cxr_pipeline.data.images.decoding import decode
-        from cxr_pipeline.data.images.morphology import apply_steps
-        from cxr_pipeline.data.images.resolution import resize
-
         image = decode(content, max_megapixels=self.max_megapixels, note=note)
         return apply_steps(resize(image, size=self.size, mode=self.mode), self.steps)
 
@@ -97,8 +96,6 @@ def leads_out(root: Path, path: str) -> bool:
 
 def prepare_files(root: Path, recipe: Recipe, paths: Sequence[str]) -> list[NDArray[np.uint8] | ImageRefused]:
     """Prepare new image files below ``root``. Refused images are replaced by their refusals."""
-    from cxr_pipeline.data.images.decoding import read_bytes
-
     images: list[NDArray[np.uint8] | ImageRefused] = []
     for path in paths:
         try:

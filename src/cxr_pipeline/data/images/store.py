@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -18,11 +19,10 @@ from rich.progress import track
 from cxr_pipeline.common.array_store import ArrayStore, write_shard
 from cxr_pipeline.common.errors import ImageRefused, Unavailable, UserError
 from cxr_pipeline.common.parallel import map_in_order, n_cores
+from cxr_pipeline.data.images.morphology import apply_steps
 from cxr_pipeline.data.images.recipe import Recipe
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cxr_pipeline.data.sources.readers import Reader
 
 # With fewer images, starting worker processes takes longer than it saves.
@@ -80,7 +80,7 @@ class PreparedImages:
         """Return the images that are neither prepared nor known to be unusable."""
         return self._refused.missing(self._images.missing(sha256s))
 
-    def fill(self, images: Mapping[str, tuple["Reader", str]], *, workers: int | None = None) -> "pd.DataFrame":
+    def fill(self, images: Mapping[str, tuple["Reader", str]], *, workers: int | None = None) -> pd.DataFrame:
         """Prepare the images that the store does not contain, and return the refused ones among all images.
 
         The images are given by their SHA-256, each with its reader and its path there. Processes, one for each core
@@ -89,8 +89,6 @@ class PreparedImages:
         Raises:
             UserError: the store cannot be written, or the disk has too little free space.
         """
-        import pandas as pd
-
         self._refresh()
         wanted = [(sha256, *images[sha256]) for sha256 in self.missing(images)]
         is_large = sum((reader.version(path) or (0, 0))[0] for _, reader, path in wanted) > _FEW_BYTES_TO_DECODE
@@ -222,8 +220,6 @@ _open_images = lru_cache(maxsize=1)(ArrayStore)
 
 def _enhance(resized: Path, folder: Path, recipe: Recipe, sha256s: Sequence[str]) -> Refusals:
     """Apply the steps of a recipe to resized images, and write them as one shard."""
-    from cxr_pipeline.data.images.morphology import apply_steps
-
     source = _open_images(resized / _IMAGES, np.uint8, (recipe.size, recipe.size))
     source.refresh()
     images = [apply_steps(image, recipe.steps) for image in source.read(sha256s)]

@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import IO, BinaryIO
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -119,8 +120,6 @@ def _read_labels(archive: zipfile.ZipFile, split: str) -> NDArray[np.int64]:
 
 
 def _blocks(source: BinaryIO) -> Iterator[Block]:
-    import cv2
-
     sizes = set()
     with _opened(source) as archive:
         for split in _splits(archive):

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from rich.console import Console
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.common.files import written_atomically
+from cxr_pipeline.data.images.decoding import read_bytes
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.sources.folders import map_in_threads
@@ -59,8 +61,6 @@ class FileReader:
             ImageRefused: ``outside_source``: the path or a link in it leads out of the folder; ``too_large``: above 256
                 MiB; ``unreadable``: missing, not a regular file, or not readable by this user; ``not_chest``.
         """
-        from cxr_pipeline.data.images.decoding import read_bytes
-
         content = read_bytes(self.resolve(path))
         check_chest(content, modalities=self.modalities, body_parts=self.body_parts)
         return content
@@ -106,8 +106,6 @@ class RowReader:
             ImageRefused: ``unreadable``: the row does not exist or contains no image.
             UserError: the unpacked images were damaged since they were opened.
         """
-        import cv2
-
         images, faults = self._open()
         if path not in images:
             raise ImageRefused("unreadable", f"no row {path[:20]!r} among {len(images)} unpacked images")

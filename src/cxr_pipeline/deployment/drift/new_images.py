@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.image_folder import find_images
 from cxr_pipeline.data.images.recipe import prepare_content
+from cxr_pipeline.data.sources.folders import find_images
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.listing import Listing
 from cxr_pipeline.data.sources.readers import FileReader, Reader

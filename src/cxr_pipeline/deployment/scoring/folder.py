@@ -24,8 +24,8 @@ from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.common.parallel import map_in_order, n_cores
-from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
 from cxr_pipeline.data.images.recipe import Recipe, prepare_files
+from cxr_pipeline.data.sources.folders import ImageFile, ImageFolder
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, output_columns
 from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION, Predictions
 

@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.image_folder import ImageFile, ImageFolder
+from cxr_pipeline.data.sources.folders import ImageFile, ImageFolder
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, output_columns
 from cxr_pipeline.deployment.drift.image_features import FeatureExtractor
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile

@@ -12,7 +12,7 @@ from kedro.pipeline import Pipeline
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import nest
 from cxr_pipeline.data import sources
-from cxr_pipeline.data.image_folder import find_images
+from cxr_pipeline.data.sources.folders import find_images
 from cxr_pipeline.data.sources.pseudonyms import key_fingerprint
 from cxr_pipeline.evaluation.decision_rule import check_policy
 from cxr_pipeline.framework.config import Ablation, Drift, Folders, Network, Scoring, Sources, Task, Thresholds, Tuning

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.image_folder import IMAGE_SUFFIXES, find_images
+from cxr_pipeline.data.sources.folders import IMAGE_SUFFIXES, find_images
 
 KEY = "effusion.scoring.folder"
 
