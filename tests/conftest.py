@@ -2,15 +2,9 @@
 
 import os
 import shutil
-import signal
-import socket
-import sqlite3
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +14,9 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from demo_projects import FEW_PATIENTS, arguments
 from kedro_process import KedroProcess
+from mlflow_servers import MlflowServer
 
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint
 from cxr_pipeline.experiments.task_run import TaskRun
@@ -138,11 +134,8 @@ def demo(
 ) -> Demo:
     """One finished demo run for all test processes. Tests that write to the project use `demo_copy`."""
     # A network without pretrained weights takes none, whatever model.weights says.
-    params = (
-        "effusion.model.weights=imagenet,effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
-        "effusion.evaluation.replicates=200,effusion.tuning.storage=postgresql+psycopg://user:s3cret-word@host/studies"
-    )
-    command = ("run", "--env", "demo", "--pipeline=effusion", "--params", params)
+    secret = "effusion.tuning.storage=postgresql+psycopg://user:s3cret-word@host/studies"
+    command = arguments("effusion", "effusion.model.weights=imagenet", FEW_PATIENTS, secret)
     # The folder of a test process of pytest-xdist is below that of all.
     shared = tmp_path_factory.getbasetemp() / (".." if "PYTEST_XDIST_WORKER" in os.environ else "") / "demo"
     folder, printed = shared.resolve() / "project", shared / "printed.txt"
@@ -161,63 +154,6 @@ def demo_copy(demo: Demo, tmp_path: Path) -> Demo:
     return demo._replace(folder=tmp_path / "demo")
 
 
-class MlflowServer:
-    """A local ``mlflow server`` with SQLite and proxied artifacts in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start the server, always on the same port and database, and wait until it answers."""
-        options = {
-            "host": "127.0.0.1",
-            "port": str(self.port),
-            "workers": "1",
-            "backend-store-uri": f"sqlite:///{self.folder}/mlflow.db",
-            "artifacts-destination": str(self.folder / "artifacts"),
-        }
-        with (self.folder / "log.txt").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())],
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + 120
-        while not self._is_healthy():
-            assert self._process.poll() is None, (self.folder / "log.txt").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-    def empty(self, empty_database: Path) -> None:
-        """Remove the runs of earlier tests from the running server."""
-        with closing(sqlite3.connect(empty_database)) as source, closing(self.database()) as target:
-            source.backup(target)
-
-    def database(self) -> sqlite3.Connection:
-        """Open the database, which also works while the server is down."""
-        return sqlite3.connect(self.folder / "mlflow.db")
-
-    def kill(self) -> None:
-        """Kill all processes of the server, like a power failure."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def _is_healthy(self) -> bool:
-        with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-        return False
-
-
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database."""
@@ -231,9 +167,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[MlflowServer]:
     """One server per test process. A test that kills it must start it again."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(empty_database, folder / "mlflow.db")
-    server = MlflowServer(folder)
+    server = MlflowServer(tmp_path_factory.mktemp("server"), empty_database)
     server.start()
     yield server
     server.kill()

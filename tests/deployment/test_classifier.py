@@ -5,10 +5,7 @@ from dataclasses import replace
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from stub_models import fixed_rule, grey_network
 
 from cxr_pipeline.common.errors import ImageRefused, UserError
@@ -17,8 +14,6 @@ from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 
 SIZE = 16
-
-
 RECIPE = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
 
 
@@ -82,17 +77,6 @@ def test_a_classifier_of_another_task_is_an_error(classifier, kind, classes):
     classifier.check_classes("binary", ("nofinding", "effusion"), model="The model named by effusion.scoring.model")
     with pytest.raises(UserError, match=r"effusion\.scoring\.model is binary, .* nofinding, effusion"):
         classifier.check_classes(kind, classes, model="The model named by effusion.scoring.model")
-
-
-@settings(max_examples=15, deadline=None)
-@given(greys=st.lists(st.none() | st.integers(0, 255), max_size=9), batch_size=st.integers(1, 5))
-def test_the_score_of_an_image_does_not_depend_on_the_batch(classifier, greys, batch_size):
-    prepared = [ImageRefused("unreadable", "") if grey is None else grey_image(grey) for grey in greys]
-    batches = [prepared[start : start + batch_size] for start in range(0, len(prepared), batch_size)]
-    table = pd.concat([classifier.score_batch(batch) for batch in batches or [[]]])
-    expected = np.array([np.nan if grey is None else grey / 255 for grey in greys])
-    np.testing.assert_allclose(table.probability, expected, atol=1e-6)
-    assert table.reason.fillna("").tolist() == ["unreadable" if grey is None else "" for grey in greys]
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from random_scores import decided_table
 from stub_models import fixed_rule, grey_network, score
 
 from cxr_pipeline.data.images.recipe import Recipe
@@ -85,17 +86,9 @@ def table(seed, *, noise, threshold=0.5, n=120):
     """Return a score table with decisions; more noise makes the model worse."""
     labels = np.arange(n) % 2
     score = np.clip(labels * 0.4 + 0.3 + noise * np.random.default_rng(seed).standard_normal(n), 0, 1)
-    return pd.DataFrame(
-        {
-            "source": "images",
-            "image": [f"{number}.png" for number in range(n)],
-            "patient_id": [f"{number // 3}" for number in range(n)],
-            "true_ill": labels.astype(float),
-            "score_ill": score,
-            "probability_ill": score,
-            "predicted_ill": score >= threshold,
-        }
-    )
+    labels, score = labels.astype(float)[:, None], score[:, None]
+    patients = [f"{number // 3}" for number in range(n)]
+    return decided_table(labels, score, ["ill"], predicted=score >= threshold, patient_id=patients)
 
 
 def compared(challenger, champion):

@@ -3,7 +3,6 @@ import io
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import pandas as pd
 import pydicom
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow_servers import MlflowProcess, answers
 from PIL import Image
 from pydicom.data import get_testdata_file
 from stub_models import fixed_rule, grey_network, mlflow_file, prepare, register, score
@@ -237,40 +237,17 @@ def expected(registered, folder):
 @pytest.fixture(scope="module")
 def server(registered, tmp_path_factory):
     """``mlflow models serve`` in another process and folder, without the project."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log"
     environment = elsewhere(
         MLFLOW_PYFUNC_INFERENCE_CONFIG='{"max_images": 10, "max_image_mib": 0.5}',
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     )
-    command = ["models", "serve", "--model-uri", MODEL, "--env-manager", "local", "--port", str(port)]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command],
-            cwd=log.parent,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    command = ("models", "serve", "--model-uri", MODEL, "--env-manager", "local")
+    served = MlflowProcess(tmp_path_factory.mktemp("server"), command, "ping", environment)
     try:
-        while not answers(f"{url}/ping"):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-        yield url
+        served.start()
+        yield served.uri
     finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
-
-
-def answers(url):
-    try:
-        return bool(urllib.request.urlopen(url, timeout=5).status == 200)
-    except OSError:
-        return False
+        served.kill()
 
 
 def post(server, body):

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from random_scores import draw_classes, draw_labels
+from random_scores import decided_table, draw_classes, draw_labels
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from cxr_pipeline.evaluation import metrics as output_metrics
@@ -25,18 +25,13 @@ OPTIONS = {"outputs": ("effusion",), "exclusive": False, "bootstrap": BOOTSTRAP}
 NAMES = ("a", "b", "c")
 
 
-@pytest.fixture(scope="module")
-def measured(decided_table):
+def measured(images, patients=None, *, exclusive=False, outputs=NAMES, confidence=0.95):
     """Evaluate labels, probabilities and decisions [n, 3]."""
-
-    def call(images, patients=None, *, exclusive=False, outputs=NAMES, confidence=0.95):
-        y_true, probability, predicted = images
-        ids = pd.Series([None] * len(y_true) if patients is None else patients, dtype="str")
-        table = decided_table(y_true, probability, outputs, predicted=predicted, patient_id=ids)
-        intervals = {"replicates": 400, "confidence": confidence, "seed": 3}
-        return evaluate(table, outputs=outputs, exclusive=exclusive, bootstrap=intervals)
-
-    return call
+    y_true, probability, predicted = images
+    ids = pd.Series([None] * len(y_true) if patients is None else patients, dtype="str")
+    table = decided_table(y_true, probability, outputs, predicted=predicted, patient_id=ids)
+    intervals = {"replicates": 400, "confidence": confidence, "seed": 3}
+    return evaluate(table, outputs=outputs, exclusive=exclusive, bootstrap=intervals)
 
 
 def patients_of_three(n_images):
@@ -47,25 +42,18 @@ def values_of(metrics):
     return {name: interval["value"] for name, interval in metrics.items()}
 
 
-@pytest.fixture(scope="module")
-def draw_table(decided_table):
+def draw_table(seed):
     """Draw a score table of a binary task, with two images per patient and two sources."""
-
-    def draw(seed):
-        rng = np.random.default_rng(seed)
-        y_true = (rng.random((90, 1)) < 0.4).astype(float)
-        source, patients = np.where(np.arange(90) % 3, "adults", "children"), (np.arange(90) // 2).astype(str)
-        score = np.clip(0.3 * y_true + 0.7 * rng.random((90, 1)), 0, 1)
-        return decided_table(y_true, score, ("effusion",), source=source, patient_id=patients)
-
-    return draw
+    rng = np.random.default_rng(seed)
+    y_true = (rng.random((90, 1)) < 0.4).astype(float)
+    source, patients = np.where(np.arange(90) % 3, "adults", "children"), (np.arange(90) // 2).astype(str)
+    score = np.clip(0.3 * y_true + 0.7 * rng.random((90, 1)), 0, 1)
+    return decided_table(y_true, score, ("effusion",), source=source, patient_id=patients)
 
 
-def test_a_binary_task_has_one_prevalence_and_the_metrics_of_its_output(draw_table):
+def test_a_binary_task_has_one_prevalence_and_the_metrics_of_its_output():
     table = draw_table(0)
-
     found = evaluate(table, **OPTIONS)
-
     assert found["prevalence"] == pytest.approx(table["true_effusion"].mean())
     assert found["metrics"] == found["per_class"]["effusion"]
     assert (found["n_images"], found["intervals"]["clustered_by"]) == (90, "patient")
@@ -76,7 +64,7 @@ def test_a_binary_task_has_one_prevalence_and_the_metrics_of_its_output(draw_tab
     assert (unknown["n_patients"], unknown["intervals"]["clustered_by"]) == (None, "image")
 
 
-def test_exclusive_classes_are_compared_with_the_most_frequent_one(decided_table):
+def test_exclusive_classes_are_compared_with_the_most_frequent_one():
     outputs, y_true = ("normal", "mass", "nodule"), np.eye(3)[[0, 1, 1, 2] * 15]
     found = evaluate(
         decided_table(y_true, 0.1 + 0.7 * y_true, outputs), outputs=outputs, exclusive=True, bootstrap=BOOTSTRAP
@@ -85,7 +73,7 @@ def test_exclusive_classes_are_compared_with_the_most_frequent_one(decided_table
     assert found["prevalence"] == {"normal": 0.25, "mass": 0.5, "nodule": 0.25}
 
 
-def test_each_source_is_evaluated_on_its_own(draw_table):
+def test_each_source_is_evaluated_on_its_own():
     table = draw_table(0)
     children = table[table["source"] == "children"]
     found = evaluate_sources(table, **OPTIONS)["per_source"]
@@ -95,7 +83,7 @@ def test_each_source_is_evaluated_on_its_own(draw_table):
     assert evaluate_sources(children, **OPTIONS) == {}
 
 
-def test_other_policies_are_evaluated_beside_the_chosen_one(draw_table):
+def test_other_policies_are_evaluated_beside_the_chosen_one():
     test, validation = draw_table(0), draw_table(1)
     images = (columns_of(validation, prefix, ("effusion",)) for prefix in ("true", "score"))
     options = {"kind": "binary", "classes": ("nofinding", "effusion"), "calibration": "none"}
@@ -126,7 +114,7 @@ def test_the_digest_depends_on_images_and_labels_alone():
     assert len({digest, *others}) == len(others) + 1
 
 
-def test_the_report_has_the_metrics_of_each_output_and_their_mean(measured):
+def test_the_report_has_the_metrics_of_each_output_and_their_mean():
     images = draw_labels(80)
     images[0][:, 2] = 0
     metrics = measured(images)
@@ -144,7 +132,7 @@ def test_the_report_has_the_metrics_of_each_output_and_their_mean(measured):
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_order_of_images_and_size_of_chunks_do_not_matter(measured, monkeypatch, grouped):
+def test_order_of_images_and_size_of_chunks_do_not_matter(monkeypatch, grouped):
     images, patients = draw_labels(90), np.where(np.arange(90) % 5 * grouped, patients_of_three(90), None)
     expected, order = measured(images, patients)["metrics"], np.random.default_rng(5).permutation(90)
     monkeypatch.setattr(output_metrics, "CHUNK", 90 * 7)
@@ -154,7 +142,7 @@ def test_order_of_images_and_size_of_chunks_do_not_matter(measured, monkeypatch,
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_intervals_contain_the_value_and_grow_with_confidence(measured, exclusive):
+def test_intervals_contain_the_value_and_grow_with_confidence(exclusive):
     images = draw_classes(300, seed=1) if exclusive else draw_labels(300, seed=1)
     wide, narrow = (
         measured(images, patients_of_three(300), exclusive=exclusive, confidence=confidence)["metrics"]
@@ -165,7 +153,7 @@ def test_intervals_contain_the_value_and_grow_with_confidence(measured, exclusiv
         assert wide[name]["low"] <= narrow[name]["low"] < narrow[name]["high"] <= wide[name]["high"], name
 
 
-def test_each_output_has_the_metrics_of_its_known_images(measured):
+def test_each_output_has_the_metrics_of_its_known_images():
     images = draw_labels(150)
     found = measured(images)
     for column, name in enumerate(NAMES):
@@ -178,7 +166,7 @@ def test_each_output_has_the_metrics_of_its_known_images(measured):
         assert found["support"][name] == counts
 
 
-def test_means_are_over_the_outputs_for_which_a_metric_is_defined(measured):
+def test_means_are_over_the_outputs_for_which_a_metric_is_defined():
     images = draw_labels(150)
     images[0][:, 1:] = 0, 1
     found = measured(images)
@@ -189,7 +177,7 @@ def test_means_are_over_the_outputs_for_which_a_metric_is_defined(measured):
     assert values_of(found["metrics"]) == pytest.approx(per_class.mean().to_dict(), abs=1e-12)
 
 
-def test_exclusive_classes_have_the_accuracy_of_scikit_learn_and_the_interval_of_a_mean(measured):
+def test_exclusive_classes_have_the_accuracy_of_scikit_learn_and_the_interval_of_a_mean():
     y_true, probability, _ = draw_classes(200)
     # The third class occurs neither in the labels nor in the decisions.
     y_true, probability = (part[y_true[:, 2] == 0] for part in (y_true, probability))
@@ -204,7 +192,7 @@ def test_exclusive_classes_have_the_accuracy_of_scikit_learn_and_the_interval_of
     assert measure_mean(numbers[0] == numbers[1], patients, confidence=0.95) == pytest.approx(metrics["accuracy"])
 
 
-def test_images_without_known_labels_are_left_out_with_their_patients(measured):
+def test_images_without_known_labels_are_left_out_with_their_patients():
     images = draw_labels(90)
     expected = measured([part[:60] for part in images], patients_of_three(60))
     images[0][60:] = np.nan
@@ -213,7 +201,7 @@ def test_images_without_known_labels_are_left_out_with_their_patients(measured):
 
 
 @pytest.mark.filterwarnings("error")
-def test_outputs_without_known_labels_or_with_few_patients_have_no_interval_of_the_auc(measured):
+def test_outputs_without_known_labels_or_with_few_patients_have_no_interval_of_the_auc():
     images = draw_labels(90, unknown=0)
     images[0][:, 1] = np.nan
     images[0][:, 2] = [0, 1, 1] + [np.nan] * 87
@@ -233,13 +221,13 @@ def test_outputs_without_known_labels_or_with_few_patients_have_no_interval_of_t
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_without_images_every_metric_is_undefined(measured, exclusive):
+def test_without_images_every_metric_is_undefined(exclusive):
     found = measured((np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3), bool)), exclusive=exclusive)
     assert all(interval == UNDEFINED for interval in found["metrics"].values())
 
 
 @pytest.mark.parametrize("n_positive", [1, 2, 5, 40])
-def test_no_interval_shrinks_to_a_point_if_all_decisions_are_correct(measured, n_positive):
+def test_no_interval_shrinks_to_a_point_if_all_decisions_are_correct(n_positive):
     y_true = np.repeat([1.0, 0.0], [n_positive, 40])[:, None]
     found = measured((y_true, 0.2 + 0.6 * y_true, y_true == 1), outputs=("a",))["metrics"]
     ranked = {name: found.pop(name) for name in ("auc", "average_precision")}
@@ -256,13 +244,13 @@ def test_no_interval_shrinks_to_a_point_if_all_decisions_are_correct(measured, n
             assert interval["low"] < 0.97 and interval["value"] == interval["high"] == 1
 
 
-def test_the_interval_of_a_calibration_error_contains_it_although_that_of_replicates_is_larger(measured):
+def test_the_interval_of_a_calibration_error_contains_it_although_that_of_replicates_is_larger():
     y_true = np.tile([1.0, 0.0], 60)[:, None]
     found = measured((y_true, np.full((120, 1), 0.5), y_true == 1), outputs=("a",))["metrics"]["ece"]
     assert found["value"] == found["low"] == 0 < found["high"]
 
 
-def test_a_patient_with_most_images_makes_intervals_wide(measured):
+def test_a_patient_with_most_images_makes_intervals_wide():
     images = draw_labels(400, seed=2, unknown=0)
     patients = np.array([f"p{number:03}" for number in range(400)], dtype=object)
     spread = measured(images, patients)["metrics"]

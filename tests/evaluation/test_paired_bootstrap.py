@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_scores import draw_classes
+from random_scores import decided_table, draw_classes
 from scipy.special import expit
 
 from cxr_pipeline.evaluation.evaluate import evaluate
@@ -15,22 +15,17 @@ BOOTSTRAP = {"replicates": 400, "confidence": 0.95, "seed": 3}
 ONE = {"outputs": ("mass",), "exclusive": False, "bootstrap": BOOTSTRAP}
 
 
-@pytest.fixture(scope="module")
-def draw_pair(decided_table):
+def draw_pair(n_images=300, *, per_patient=1, seed=0, skill=(1.5, 1.5)):
     """Draw the score tables of two models of a binary task."""
-
-    def draw(n_images=300, *, per_patient=1, seed=0, skill=(1.5, 1.5)):
-        rng = np.random.default_rng(seed)
-        patients = [f"p{number // per_patient:04}" for number in range(n_images)]
-        y_true = (rng.random((n_images, 1)) < 0.4).astype(float)
-        common = rng.normal(size=y_true.shape) - 0.6
-        scores = [expit(gain * y_true + common + rng.normal(size=y_true.shape)) for gain in skill]
-        return [decided_table(y_true, score, ("mass",), patient_id=patients) for score in scores]
-
-    return draw
+    rng = np.random.default_rng(seed)
+    patients = [f"p{number // per_patient:04}" for number in range(n_images)]
+    y_true = (rng.random((n_images, 1)) < 0.4).astype(float)
+    common = rng.normal(size=y_true.shape) - 0.6
+    scores = [expit(gain * y_true + common + rng.normal(size=y_true.shape)) for gain in skill]
+    return [decided_table(y_true, score, ("mass",), patient_id=patients) for score in scores]
 
 
-def test_a_model_does_not_differ_from_itself(draw_pair):
+def test_a_model_does_not_differ_from_itself():
     table, _ = draw_pair()
     differences = paired_differences(table, table.copy(), **ONE)
     assert list(differences) == list(METRICS)
@@ -38,7 +33,7 @@ def test_a_model_does_not_differ_from_itself(draw_pair):
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_values_are_the_differences_of_the_evaluated_metrics(draw_pair, decided_table, exclusive):
+def test_values_are_the_differences_of_the_evaluated_metrics(exclusive):
     pair, options = draw_pair(skill=(1.0, 1.5)), ONE
     if exclusive:
         (y_true, *mine), (_, *other) = draw_classes(100), draw_classes(100, seed=1)
@@ -49,7 +44,7 @@ def test_values_are_the_differences_of_the_evaluated_metrics(draw_pair, decided_
         assert difference["value"] == pytest.approx(mine[name]["value"] - other[name]["value"], abs=1e-9), name
 
 
-def two_models(decided_table, n_positive, n_negative=30):
+def two_models(n_positive, n_negative=30):
     """Build the score tables of two models without errors, which rank the images differently."""
     y_true = np.repeat([1.0, 0.0], [n_positive, n_negative])[:, None]
     scores = [
@@ -59,8 +54,8 @@ def two_models(decided_table, n_positive, n_negative=30):
 
 
 @pytest.mark.parametrize("n_positive", [1, 4, 20, 200])
-def test_two_models_without_errors_may_differ_on_other_patients(decided_table, n_positive):
-    found = paired_differences(*two_models(decided_table, n_positive), **ONE)
+def test_two_models_without_errors_may_differ_on_other_patients(n_positive):
+    found = paired_differences(*two_models(n_positive), **ONE)
     # Tango's interval without any pair that differs.
     least = 1.96**2 / (n_positive + 1.96**2)
     assert found["sensitivity"]["high"] == -found["sensitivity"]["low"] >= least - 1e-3
@@ -74,7 +69,7 @@ def test_two_models_without_errors_may_differ_on_other_patients(decided_table, n
 
 
 @pytest.mark.parametrize("skill", [(1.5, 1.5), (0.5, 2.5)])
-def test_the_same_patients_are_drawn_for_both_models(draw_pair, skill):
+def test_the_same_patients_are_drawn_for_both_models(skill):
     mine, other = draw_pair(40, per_patient=2, skill=skill)
     right, others = (table["predicted_mass"] == (table["true_mass"] == 1) for table in (mine, other))
     weights = np.concatenate(list(draw_weights(np.arange(40) // 2, BOOTSTRAP["replicates"], BOOTSTRAP["seed"])))
@@ -89,14 +84,14 @@ def test_the_same_patients_are_drawn_for_both_models(draw_pair, skill):
     assert (found["low"], found["high"], found["p_value"]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_order_of_rows_does_not_matter(draw_pair):
+def test_the_order_of_rows_does_not_matter():
     mine, other = draw_pair(80, seed=2, per_patient=2)
     mine.loc[:20, "patient_id"] = other.loc[:20, "patient_id"] = None
     shuffled = (table.sample(frac=1, random_state=state) for state, table in enumerate((mine, other)))
     assert paired_differences(*shuffled, **ONE) == paired_differences(mine, other, **ONE)
 
 
-def test_the_interval_of_the_calibration_error_contains_its_value(decided_table):
+def test_the_interval_of_the_calibration_error_contains_its_value():
     probability = np.random.default_rng(0).random((300, 1))
     y_true = (np.random.default_rng(1).random((300, 1)) < probability).astype(float)
     pair = [decided_table(y_true, scores, ("mass",)) for scores in (probability, np.clip(2 * probability - 0.5, 0, 1))]
@@ -105,7 +100,7 @@ def test_the_interval_of_the_calibration_error_contains_its_value(decided_table)
         assert found["low"] <= found["value"] <= found["high"] < 0
 
 
-def test_undefined_metrics_have_no_difference_and_one_patient_has_no_interval(draw_pair):
+def test_undefined_metrics_have_no_difference_and_one_patient_has_no_interval():
     mine, other = draw_pair(n_images=50)
     found = paired_differences(mine.assign(predicted_mass=False), other, **ONE)
     assert found["precision"] == {"value": None, "low": None, "high": None, "p_value": None}
@@ -115,7 +110,7 @@ def test_undefined_metrics_have_no_difference_and_one_patient_has_no_interval(dr
     assert one_patient == {"value": found["auc"]["value"], **unknown}
 
 
-def test_images_in_one_table_only_are_left_out_and_counted(draw_pair):
+def test_images_in_one_table_only_are_left_out_and_counted():
     mine, other = draw_pair()
     for table in (mine, other):  # images of equal name from two sources are distinct
         table.loc[150:, "image"], table.loc[150:, "source"] = table.loc[:149, "image"].to_numpy(), "more"
@@ -129,7 +124,7 @@ def test_images_in_one_table_only_are_left_out_and_counted(draw_pair):
     assert paired_differences(few, many, **ONE) == expected
 
 
-def test_images_without_known_labels_are_left_out_with_their_patients(draw_pair):
+def test_images_without_known_labels_are_left_out_with_their_patients():
     mine, other = draw_pair(n_images=90, per_patient=3)
     expected = paired_differences(mine.iloc[:60], other.iloc[:60], **ONE)
     mine.loc[60:, "true_mass"] = other.loc[60:, "true_mass"] = np.nan
@@ -145,7 +140,7 @@ def test_images_without_known_labels_are_left_out_with_their_patients(draw_pair)
         ("image", 7, "0003", "An image occurs twice"),
     ],
 )
-def test_tables_that_cannot_be_compared_are_rejected(draw_pair, column, rows, value, message):
+def test_tables_that_cannot_be_compared_are_rejected(column, rows, value, message):
     mine, other = draw_pair(n_images=20)
     other.loc[rows, column] = value
     with pytest.raises(ValueError, match=message):

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from random_scores import decided_table
 
 from cxr_pipeline.evaluation.evaluate import evaluate
 from cxr_pipeline.evaluation.subgroups import age_bands, evaluate_subgroups
@@ -13,7 +14,7 @@ SEX = np.array(["F", "M", None], dtype=object)[np.arange(N_IMAGES) % 3]
 
 
 @pytest.fixture(scope="module")
-def table(decided_table):
+def table():
     """Decided scores of 240 images of 120 patients for four outputs; the last one has only four positive images."""
     rng = np.random.default_rng(3)
     y_true = (rng.random((N_IMAGES, 4)) < 0.4).astype(float)

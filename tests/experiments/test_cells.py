@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from random_scores import decided_table
 
 from cxr_pipeline.common.provenance import git_commit
 from cxr_pipeline.evaluation.evaluate import evaluate
@@ -73,17 +74,9 @@ def scores(*, seed=0, skill=1.5, n_images=200, threshold=0.5):
     rng = np.random.default_rng(0)
     y_true, hardness = np.eye(3)[rng.integers(3, size=n_images), 0], rng.normal(size=n_images)
     raised = np.exp(skill * y_true + hardness + 0.7 * np.random.default_rng(seed).normal(size=n_images))
-    probability = raised / (1.5 + raised)
-    return pd.DataFrame(
-        {
-            "source": "images",
-            "image": [f"{number:04}.png" for number in range(n_images)],
-            "patient_id": [f"p{number // 2:03}" for number in range(n_images)],
-            "true_mass": y_true,
-            "probability_mass": probability,
-            "predicted_mass": probability >= threshold,
-        }
-    )
+    labels, probability = y_true[:, None], (raised / (1.5 + raised))[:, None]
+    patients = [f"p{number // 2:03}" for number in range(n_images)]
+    return decided_table(labels, probability, ["mass"], predicted=probability >= threshold, patient_id=patients)
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ class PhantomImages:
     digest = "phantoms"
 
     def __init__(self, phantoms):
+        self.phantoms = phantoms
         self.pixels = np.stack([image.pixels for image in phantoms])
         self.y = np.array([[bool(image.labels)] for image in phantoms], np.float32)
 
@@ -48,15 +49,11 @@ class PhantomImages:
 
 
 @pytest.fixture(scope="module")
-def phantoms():
+def images():
     """The first image of each patient; half of them show an effusion."""
     patients = range(1, TRAINING + VALIDATION + TEST + 1)
-    return [next(draw_patient(patient, size=SIZE, prevalence={"Effusion": 0.5}, seed=1)) for patient in patients]
-
-
-@pytest.fixture(scope="module")
-def images(phantoms):
-    return PhantomImages(phantoms)
+    drawn = (draw_patient(patient, size=SIZE, prevalence={"Effusion": 0.5}, seed=1) for patient in patients)
+    return PhantomImages([next(images) for images in drawn])
 
 
 @pytest.fixture(scope="module")
@@ -82,38 +79,31 @@ def model(images, tmp_path_factory):
     return fitted
 
 
-@pytest.fixture(scope="module")
-def explanations(model, phantoms, images):
-    """Explanations of the effusions among the test images."""
-    rows = [
-        (str(name), box.finding, box.x, box.y, box.x + box.width, box.y + box.height)
-        for name, image in enumerate(phantoms)
-        for box in image.boxes
-    ]
-    boxes = pd.DataFrame(rows, columns=["sha256", "class", *SIDES])
-    boxes[list(SIDES)] /= SIZE
-    names = [str(name) for name in np.flatnonzero(images.y[:, 0]) if name >= TRAINING + VALIDATION]
-    explained = pd.DataFrame({"sha256": names, "class": "Effusion", "output": 0, "group": names})
-    return explain_images(model, images, explained, boxes, confidence=0.95, seed=0)
-
-
 def test_the_network_has_learnt_the_finding(model, images):
     test = np.arange(TRAINING + VALIDATION, len(images.y))
     scores = predict(model, images, test.astype(str).tolist())
     assert np.mean((scores >= 0.5) == images.y[test]) > 0.85
 
 
-def test_maps_of_a_trained_network_point_into_the_boxes(explanations):
-    effusion = explanations["localisation"]["Effusion"]
+def test_maps_of_a_trained_network_point_into_the_boxes_and_those_of_shuffled_weights_do_not(model, images):
+    rows = [
+        (str(name), box.finding, box.x, box.y, box.x + box.width, box.y + box.height)
+        for name, image in enumerate(images.phantoms)
+        for box in image.boxes
+    ]
+    boxes = pd.DataFrame(rows, columns=["sha256", "class", *SIDES])
+    boxes[list(SIDES)] /= SIZE
+    names = [str(name) for name in np.flatnonzero(images.y[:, 0]) if name >= TRAINING + VALIDATION]
+    explained = pd.DataFrame({"sha256": names, "class": "Effusion", "output": 0, "group": names})
+
+    found = explain_images(model, images, explained, boxes, confidence=0.95, seed=0)
+
+    effusion, randomised = found["localisation"]["Effusion"], found["randomised"]
     assert effusion["n_images"] > 80
     assert effusion["pointing_game"]["value"] > 0.9
     assert effusion["pointing_game"]["low"] > effusion["pointing_game_centred"]["high"]
     assert effusion["heat_in_box"]["low"] > effusion["heat_in_box_centred"]["high"]
     assert effusion["heat_in_box"]["value"] > 2 * effusion["box_area"]["value"]
-
-
-def test_maps_of_shuffled_weights_do_not_point_into_the_boxes(explanations):
-    effusion, randomised = explanations["localisation"]["Effusion"], explanations["randomised"]
     assert randomised["n_shuffles"] == 5
     assert randomised["pointing_game"]["high"] < effusion["pointing_game"]["low"]
     assert randomised["pointing_game"]["value"] < 2 * effusion["pointing_game_random"]["value"]

@@ -5,17 +5,7 @@ import os
 import cv2
 import numpy as np
 import pytest
-
-
-def draw_images(folder, classes=("effusion", "nofinding"), n_images=6):
-    rng = np.random.default_rng(0)
-    for name in classes:
-        (folder / name).mkdir(parents=True)
-        for number in range(n_images):
-            cv2.imwrite(str(folder / name / f"{number}.png"), rng.integers(0, 255, (40, 40), dtype=np.uint8))
-
-
-SMALL = "effusion.model.name=small_cnn,effusion.model.weights=none,effusion.resolution.size=32"
+from demo_projects import arguments, succeeded, words
 
 
 def fails(finished, status=1):
@@ -24,24 +14,28 @@ def fails(finished, status=1):
     assert finished.returncode == status, printed
     assert "Traceback" not in printed
     assert "Error: " in printed
-    return " ".join(printed[printed.index("Error: ") :].split())
+    return words(printed[printed.index("Error: ") :])
 
 
 def test_an_invalid_parameter(project, kedro):
-    argmax = ("--params", "effusion.thresholds.policy.rule=argmax")
-    assert "this task is binary" in fails(kedro(project, "run", "--env", "demo", "--pipeline=effusion", *argmax))
+    argmax = arguments("effusion", "effusion.thresholds.policy.rule=argmax")
+    assert "this task is binary" in fails(kedro(project, *argmax))
     assert not (project / "data").exists()
 
 
 def test_damaged_images_are_refused_and_stop_the_run_only_if_they_are_many(project, kedro, tmp_path):
     images = tmp_path / "raw" / "effusion"
-    draw_images(images, n_images=12)
+    rng = np.random.default_rng(0)
+    for name in ("effusion", "nofinding"):
+        (images / name).mkdir(parents=True)
+        for number in range(12):
+            cv2.imwrite(str(images / name / f"{number}.png"), rng.integers(0, 255, (40, 40), dtype=np.uint8))
     (images / "effusion" / "text.png").write_text("no image")
     (images / "effusion" / "-empty\n胸.png").write_bytes(b"")
     command = ("run", "--pipeline=effusion", "--to-outputs=effusion.data_report", "--params")
-    params = f"raw={tmp_path / 'raw'},{SMALL}"
-    finished = kedro(project, *command, params)
-    assert finished.returncode == 0, finished.stdout
+    small = "effusion.model.name=small_cnn,effusion.model.weights=none,effusion.resolution.size=32"
+    params = f"raw={tmp_path / 'raw'},{small}"
+    succeeded(kedro(project, *command, params))
     quarantine = (project / "data/08_reporting/effusion/quarantine.csv").read_text()
     assert "unreadable" in quarantine
     assert "empty" in quarantine

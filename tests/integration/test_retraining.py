@@ -2,21 +2,32 @@
 
 import json
 import re
-import time
+import signal
 from pathlib import Path
 
 import cv2
-import mlflow
+import demo_projects
 import pandas as pd
-import psutil
 import pytest
 import yaml
+from demo_projects import (
+    MODEL,
+    SMALL,
+    client,
+    data,
+    holder,
+    reporting,
+    runs,
+    stop,
+    succeeded,
+    versions,
+    wait_for,
+    words,
+)
 
 from cxr_pipeline.data.phantoms import draw_patient
 
 IMAGES = "effusion.sources.phantoms.n_patients={}"
-SMALL = "effusion.training.epochs=2,effusion.resolution.size=48,effusion.evaluation.replicates=200"
-MODEL = "cxr-effusion-demo"
 # Two epochs on a few phantoms give a poor network and wide intervals.
 LENIENT = {"floors": dict.fromkeys(("auc", "sensitivity", "specificity")), "sensitivity_margin": 1, "auc_margin": 1}
 
@@ -27,24 +38,7 @@ def write_rule(folder, **rule):
 
 
 def arguments(pipeline, *params):
-    return ("run", "--env", "demo", f"--pipeline=effusion_{pipeline}", "--params", ",".join((SMALL, *params)))
-
-
-def wait_for(condition, process):
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert process.poll() is None, process.printed()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def data(folder):
-    return folder / "data" / "demo"
-
-
-def holder(folder):
-    record = data(folder) / "02_intermediate" / "effusion" / "run.json"
-    return json.loads(record.read_text()) if record.exists() else {}
+    return demo_projects.arguments(f"effusion_{pipeline}", SMALL, *params)
 
 
 def aliases(folder):
@@ -57,32 +51,13 @@ def aliases(folder):
 
 
 def decisions(folder):
-    files = sorted((data(folder) / "08_reporting" / "effusion" / "decisions").glob("*.json"))
+    files = sorted((reporting(folder) / "decisions").glob("*.json"))
     assert all(file.with_suffix(".md").is_file() for file in files)
     return [json.loads(file.read_text()) for file in files]
 
 
 def registry(folder):
     return pd.read_parquet(data(folder) / "05_model_input" / "effusion" / "splits.parquet")
-
-
-def client(folder):
-    return mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-
-
-def runs(folder):
-    """Return the runs, the newest first."""
-    experiment = client(folder).get_experiment_by_name(MODEL)
-    return list(client(folder).search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]))
-
-
-def text(finished):
-    return re.sub(r"\s+", " ", finished.stdout)
-
-
-def succeeded(finished):
-    assert finished.returncode == 0, finished.stdout
-    return text(finished)
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +113,7 @@ def second(skipped, start_kedro, kedro):
     process = start_kedro(folder, *command)
     outputs = data(folder) / "07_model_output" / "effusion" / "retraining"
     wait_for(lambda: len(list(outputs.glob("*/05_model_input/effusion/sampling_plan.parquet"))) == 2, process)
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    assert psutil.wait_procs(children, timeout=30)[1] == []
+    stop(process, signal.SIGKILL)
     assert holder(folder)["pid"] == process.pid
     pd.testing.assert_frame_equal(registry(folder), before)
     return {"folder": folder, "before": before, "killed": process.pid, "printed": succeeded(kedro(folder, *command))}
@@ -209,7 +182,7 @@ def test_a_version_that_was_rolled_back_is_not_promoted_again(second, kedro):
 
 def test_a_forced_run_applies_another_rule_without_training(second, kedro):
     folder = second["folder"]
-    n_versions = len(client(folder).search_model_versions(f"name='{MODEL}'"))
+    n_versions = len(versions(folder))
     write_rule(folder, **{**LENIENT, "floors": {"auc": 1.0}})
     printed = succeeded(kedro(folder, *arguments("retraining", IMAGES.format(60), "effusion.retraining.force=true")))
     assert "Training the challenger" not in printed
@@ -219,7 +192,7 @@ def test_a_forced_run_applies_another_rule_without_training(second, kedro):
     assert not record["promoted"]
     assert tags["decision"] == "not promoted"
     assert "does not reach its floor of 1.000" in tags["decision_reasons"]
-    assert len(client(folder).search_model_versions(f"name='{MODEL}'")) == n_versions
+    assert len(versions(folder)) == n_versions
     child = client(folder).get_run(record["challenger"]["run_id"])
     assert child.data.tags["mlflow.parentRunId"] == tags["decision_run"]
 
@@ -238,9 +211,9 @@ def stopped(second, kedro):
     file = folder / "conf" / "demo" / "parameters" / "negatives.yml"
     file.write_text(yaml.safe_dump({"effusion": {"sources": {"negatives": source}}}))
     before = {"aliases": aliases(folder), "registry": registry(folder), "decisions": decisions(folder)}
-    before["versions"] = client(folder).search_model_versions(f"name='{MODEL}'")
+    before["versions"] = versions(folder)
     ended = kedro(folder, *arguments("retraining", IMAGES.format(40)))
-    return {"folder": folder, "before": before, "status": ended.returncode, "printed": text(ended)}
+    return {"folder": folder, "before": before, "status": ended.returncode, "printed": words(ended.stdout)}
 
 
 def test_drift_stops_a_retraining_without_changes(stopped):
@@ -250,7 +223,7 @@ def test_drift_stops_a_retraining_without_changes(stopped):
     assert "Training the challenger" not in stopped["printed"]
     assert aliases(folder) == before["aliases"]
     pd.testing.assert_frame_equal(registry(folder), before["registry"])
-    assert len(client(folder).search_model_versions(f"name='{MODEL}'")) == len(before["versions"])
+    assert len(versions(folder)) == len(before["versions"])
 
 
 def test_a_stopped_retraining_writes_a_record_and_names_it(stopped):
@@ -263,7 +236,7 @@ def test_a_stopped_retraining_writes_a_record_and_names_it(stopped):
     assert "differ from those of cxr-effusion-demo 1. Drift in pixels (" in stopped["printed"]
     assert "--params effusion.retraining.on_drift=warn" in stopped["printed"]
     named = re.search(r"See the record (\S+\.md) in", stopped["printed"])
-    assert "# cxr-effusion-demo: stopped" in (data(folder) / "08_reporting" / "effusion" / named[1]).read_text()
+    assert "# cxr-effusion-demo: stopped" in (reporting(folder) / named[1]).read_text()
     run = runs(folder)[0]
     assert (run.info.status, run.data.tags["decision"], run.data.tags["drift"]) == ("FAILED", "stopped", "refuse")
     assert run.data.tags["decision_reasons"].startswith("The new images (")

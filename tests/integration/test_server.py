@@ -1,27 +1,15 @@
 """The demo with an MLflow server, which is killed during training and started again."""
 
 import json
-import re
 import time
 from contextlib import closing
 
 import mlflow
 import pandas as pd
 import pytest
+from demo_projects import FEW_PATIENTS, MODEL, arguments, data, reporting, succeeded, words
 
-SMALL = (
-    "effusion.sources.phantoms.n_patients=40,effusion.resolution.size=48,effusion.evaluation.replicates=200,"
-    "effusion.training.epochs=8"
-)
-MODEL = "cxr-effusion-demo"
-
-
-def arguments(pipeline, params):
-    return ("run", "--env", "demo", f"--pipeline={pipeline}", "--params", params)
-
-
-def words(text):
-    return re.sub(r"\s+", " ", text)
+RUN = arguments("effusion", FEW_PATIENTS, "effusion.training.epochs=8")
 
 
 def runs(client):
@@ -54,7 +42,7 @@ def client(server):
 def killed(tmp_path_factory, new_project, start_kedro, server):
     """A run whose server is killed during training."""
     folder = new_project(tmp_path_factory.mktemp("demo") / "project")
-    process = start_kedro(folder, *arguments("effusion", SMALL), MLFLOW_TRACKING_URI=server.uri)
+    process = start_kedro(folder, *RUN, MLFLOW_TRACKING_URI=server.uri)
     while process.poll() is None and not epochs_at(server):
         time.sleep(0.02)
     server.kill()
@@ -76,7 +64,7 @@ def test_a_run_whose_server_is_killed_ends_soon_with_a_message(killed, server):
 def test_a_run_without_a_server_does_not_start(killed, kedro, server):
     folder = killed["folder"]
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("data/**/*")}
-    stopped = kedro(folder, *arguments("effusion", SMALL), MLFLOW_TRACKING_URI=server.uri)
+    stopped = kedro(folder, *RUN, MLFLOW_TRACKING_URI=server.uri)
     assert stopped.returncode == 69
     assert f"Cannot use MLflow at {server.uri}" in words(stopped.stdout)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("data/**/*")} == before
@@ -86,15 +74,14 @@ def test_a_run_without_a_server_does_not_start(killed, kedro, server):
 def resumed(killed, kedro, server):
     """The project after the same command, when the server was started again."""
     server.start()
-    finished = kedro(killed["folder"], *arguments("effusion", SMALL), MLFLOW_TRACKING_URI=server.uri)
-    assert finished.returncode == 0, finished.stdout
+    succeeded(kedro(killed["folder"], *RUN, MLFLOW_TRACKING_URI=server.uri))
     return killed["folder"]
 
 
 def test_the_same_command_resumes_the_training_and_logs_all_epochs(killed, resumed, client, server):
     run, interrupted = runs(client)
     assert [run.info.status, interrupted.info.status] == ["FINISHED", "KILLED"]
-    history = pd.read_csv(resumed / "data/demo/08_reporting/effusion/history.csv")
+    history = pd.read_csv(reporting(resumed) / "history.csv")
     assert epochs_at(server) == dict(zip(history["epoch"], history["seconds"], strict=True))
     assert list(epochs_at(server)) == list(range(1, 9))
     # A repeated epoch would have another duration.
@@ -104,13 +91,13 @@ def test_the_same_command_resumes_the_training_and_logs_all_epochs(killed, resum
 def test_the_resumed_run_is_logged_to_the_server_completely(resumed, client):
     run = runs(client)[0]
     assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
-    assert (run.data.params["training.epochs"], run.data.params["sources.phantoms.layout"]) == ("8", "phantoms")
-    metrics = json.loads((resumed / "data/demo/08_reporting/effusion/metrics.json").read_text())
+    assert run.data.params["training.epochs"] == "8"
+    metrics = json.loads((reporting(resumed) / "metrics.json").read_text())
     assert run.data.metrics["test/auc"] == metrics["metrics"]["auc"]["value"]
     names = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"metrics.json", "report.html", "decision_rule.json", "figures", "lineage", "drift_profile.npz"} <= names
     (version,) = client.search_model_versions(f"name='{MODEL}'")
-    recorded = json.loads((resumed / "data/demo/06_models/effusion/model_version.json").read_text())
+    recorded = json.loads((data(resumed) / "06_models/effusion/model_version.json").read_text())
     assert version.run_id == recorded["run_id"] == run.info.run_id
     assert (int(version.version), version.tags["digest"]) == (recorded["version"], recorded["digest"])
     assert not list(resumed.rglob("mlflow.db*")) + list(resumed.rglob("mlartifacts"))

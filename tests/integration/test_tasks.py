@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from demo_projects import arguments, succeeded
 from shipped import TASKS
 
 SMALL = "{0}.sources.phantoms.n_patients=150,{0}.training.epochs=2,{0}.evaluation.replicates=100,{0}.resolution.size="
@@ -37,9 +38,7 @@ def test_every_task_is_covered():
 )
 def test_a_task_runs_on_phantoms(project, kedro, task):
     params = f"{SMALL}{SIZES.get(task, 32)}".format(task)
-    finished = kedro(project, "run", "--env", "demo", f"--pipeline={task}", "--params", params)
-    assert finished.returncode == 0, finished.stdout
-    assert f"cxr-{task}-demo 1" in finished.stdout
+    assert f"cxr-{task}-demo 1" in succeeded(kedro(project, *arguments(task, params)))
     reporting = project / "data" / "demo" / "08_reporting" / task
     metrics = json.loads((reporting / "metrics.json").read_text())
     kind, outputs = KINDS[task]

@@ -2,35 +2,24 @@
 
 import json
 
-import mlflow
+import demo_projects
 import pandas as pd
 import pytest
 import yaml
-
-SMALL = (
-    "effusion.sources.phantoms.n_patients=40,effusion.training.epochs=2,effusion.resolution.size=48,"
-    "effusion.evaluation.replicates=200,effusion.tuning.n_trials=3"
-)
+from demo_projects import FEW_PATIENTS, arguments, client, succeeded, versions
 
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory, new_project, kedro):
     """The project after the search."""
     folder = new_project(tmp_path_factory.mktemp("tuning") / "project")
-    finished = kedro(folder, "run", "--env", "demo", "--pipeline=effusion_tuning", "--params", SMALL)
-    assert finished.returncode == 0, finished.stdout
+    succeeded(kedro(folder, *arguments("effusion_tuning", FEW_PATIENTS, "effusion.tuning.n_trials=3")))
     return folder
 
 
 @pytest.fixture(scope="module")
 def reporting(tuned):
-    return tuned / "data" / "demo" / "08_reporting" / "effusion"
-
-
-@pytest.fixture(scope="module")
-def runs(tuned):
-    client = mlflow.MlflowClient(f"sqlite:///{tuned / 'mlflow.db'}")
-    return client.search_runs([client.get_experiment_by_name("cxr-effusion-demo").experiment_id])
+    return demo_projects.reporting(tuned)
 
 
 def test_no_trial_is_lost_or_repeated(reporting):
@@ -44,9 +33,9 @@ def test_no_trial_is_lost_or_repeated(reporting):
     assert "PHANTOM IMAGES" in (reporting / "tuning.html").read_text()
 
 
-def test_trials_are_nested_runs_that_never_saw_a_test_image(runs, reporting):
+def test_trials_are_nested_runs_that_never_saw_a_test_image(tuned, reporting):
     trials = pd.read_csv(reporting / "tuning_trials.csv")
-    nested = {run.info.run_id: run for run in runs if "mlflow.parentRunId" in run.data.tags}
+    nested = {run.info.run_id: run for run in demo_projects.runs(tuned) if "mlflow.parentRunId" in run.data.tags}
     assert set(trials["run_id"]) <= set(nested)
     for run in nested.values():
         assert not [name for name in run.data.metrics if name.startswith("test/")]
@@ -56,11 +45,9 @@ def test_trials_are_nested_runs_that_never_saw_a_test_image(runs, reporting):
 def test_a_run_takes_the_best_parameters_from_the_config_file(tuned, kedro, reporting):
     file = reporting / "best_parameters.yml"
     best = yaml.safe_load(file.read_text())["run"]["params"]["effusion"]
-    finished = kedro(tuned, "run", "--config", str(file), "--params", "effusion.evaluation.replicates=150")
-    assert finished.returncode == 0, finished.stdout
-    client = mlflow.MlflowClient(f"sqlite:///{tuned / 'mlflow.db'}")
-    (version,) = client.search_model_versions("name='cxr-effusion-demo'")
-    params = client.get_run(version.run_id).data.params
+    succeeded(kedro(tuned, "run", "--config", str(file), "--params", "effusion.evaluation.replicates=150"))
+    (version,) = versions(tuned)
+    params = client(tuned).get_run(version.run_id).data.params
     assert float(params["model.dropout"]) == pytest.approx(best["model"]["dropout"])
     assert float(params["training.learning_rate"]) == pytest.approx(best["training"]["learning_rate"])
     assert params["resolution.size"] == "48"

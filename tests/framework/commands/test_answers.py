@@ -1,6 +1,5 @@
 import hashlib
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,10 +11,14 @@ from cxr_pipeline.deployment.data_changes import PATIENT, with_patients
 from cxr_pipeline.framework.commands import answers
 from cxr_pipeline.tracking.model_index import VersionRecord
 
-CONTENTS = [letter * 64 for letter in "abcd"]
-USED = pd.DataFrame({"sha256": CONTENTS, "split": ["train", "train", "test", "refused"]})
+CONTENTS = [letter * 64 for letter in "abcdef"]
+USED = pd.DataFrame({"sha256": CONTENTS, "split": ["train", "train", "test", "validation", "train", "refused"]})
 MANIFEST = pd.DataFrame(
-    {"source": "nih", "sha256": CONTENTS[:3], "patient_id": pd.Series(["4711", "4711", "12"], dtype="str")}
+    {
+        "source": ["nih", "nih", "nih", "images", "images"],
+        "sha256": CONTENTS[:5],
+        "patient_id": pd.Series(["4711", "4711", "00000012", "p3", None], dtype="str"),
+    }
 )
 TAGS = {"data_digest": "9" * 64, "git_commit": "0f3a9c1d2b4e5a6c+changes", "n_images": "4", "n_patients": "2"}
 METRICS = {"auc": 0.875, "auc_low": 0.75, "auc_high": 0.9375, "n_images": 40.0}
@@ -71,8 +74,8 @@ def test_the_details_of_a_version_are_complete():
         "aliases": "none",
         "date": "2031-05-04T00:00:00+00:00",
         "run": "run 1",
-        "images": "train 2, test 1, refused 1",
-        "patients": "train 1, test 1",
+        "images": "train 3, validation 1, test 1, refused 1",
+        "patients": "train 1, validation 1, test 1",
         "tags": tags,
         "model": MODEL,
         "metrics": {"auc": "0.875 (0.750 to 0.938)", "n_images": 40},
@@ -96,7 +99,7 @@ def test_images_are_written_as_csv(images, tmp_path):
     message = answers.write_images(version(), tmp_path / "images.csv")
     assert pd.read_csv(tmp_path / "images.csv")["sha256"].tolist() == CONTENTS
     assert "4711" not in (tmp_path / "images.csv").read_text()
-    assert message.startswith("4 images of cxr-ill 1 are in ")
+    assert message.startswith("6 images of cxr-ill 1 are in ")
     with pytest.raises(UserError, match=r"images\.csv/images\.csv could not be written"):
         answers.write_images(version(), tmp_path / "images.csv" / "images.csv")
     with pytest.raises(UserError, match="images of cxr-ill 1: its run was deleted, or logged no list"):
@@ -104,14 +107,14 @@ def test_images_are_written_as_csv(images, tmp_path):
 
 
 def test_versions_that_used_an_image_are_listed(images):
-    images["run 2"] = USED.iloc[3:]
+    images["run 2"] = USED.iloc[5:]
     versions = [version(3, run_id=None), version(2, run_id="run 2"), version()]
     text = answers.who_used_image(versions, CONTENTS[2])
     assert row(text, 1).endswith("test 1")
     assert row(text, 2).endswith("not used")
     assert row(text, 3).endswith("unknown: its run was deleted, or logged no list of images")
     assert f"1 of 3 versions used the image {CONTENTS[2]}. For 1 it is unknown." in text
-    refused = answers.who_used_image([version()], CONTENTS[3])
+    refused = answers.who_used_image([version()], CONTENTS[5])
     assert row(refused, 1).endswith("refused 1")
     assert "0 of 1 versions used" in refused
 
@@ -121,13 +124,12 @@ def test_a_patient_is_found_in_the_splits_of_its_images(images, hashed, key_file
     assert row(text, 1).endswith("train 2")
     assert row(text, 2).endswith("unknown: its patients are not on record")
     assert "1 of 2 versions used the patient 4711. For 1 it is unknown." in text
-    stranger = answers.who_used_patient([hashed], ["4712"], key_file)
+    text = answers.who_used_patient([hashed], ["13"], key_file)
+    assert row(text, 1).endswith("not used; perhaps among 1 images whose patient is unknown")
+    images["run 1"] = with_patients(USED, MANIFEST.fillna("p4"), key_file)
+    stranger = answers.who_used_patient([hashed], ["13"], key_file)
     assert row(stranger, 1).endswith("not used")
     assert "unknown" not in stranger
-    manifest = MANIFEST.assign(patient_id=pd.Series(["4711", None, None], dtype="str"))
-    images["run 1"] = with_patients(USED, manifest, key_file)
-    text = answers.who_used_patient([hashed], ["12"], key_file)
-    assert row(text, 1).endswith("not used; perhaps among 2 images whose patient is unknown")
 
 
 def test_another_or_a_missing_key_is_detected(hashed, key_file, monkeypatch):
@@ -142,71 +144,42 @@ def test_another_or_a_missing_key_is_detected(hashed, key_file, monkeypatch):
     assert not key_file.exists()
 
 
-KEY = "a key that nobody can guess"
-PATIENTS = ["1", "1", "00000002", "p3", None]
-ALL_IMAGES = pd.DataFrame(
-    {
-        "source": ["nih", "nih", "nih", "images", "images"],
-        "image": [f"{number}.png" for number in range(5)],
-        "sha256": list("abcde"),
-        "patient_id": pd.Series(PATIENTS, dtype="str"),
-        "label_ill": [1.0, 0.0, 1.0, 0.0, 1.0],
-    }
-)
-LISTED = pd.DataFrame(
-    {
-        "sha256": list("abcdef"),
-        "split": ["train", "train", "test", "validation", "train", "refused"],
-        "label_ill": [1.0, 0.0, 1.0, 0.0, 1.0, None],
-    }
-)
+def splits_of(images, key_file, *ids):
+    return answers.images_of_patient(images, ids, key_file)["split"].value_counts().to_dict()
 
 
-@pytest.fixture
-def secret(monkeypatch):
-    monkeypatch.setenv(VARIABLE, KEY)
-
-
-@pytest.fixture
-def listed(tmp_path, secret):
-    return with_patients(LISTED, ALL_IMAGES, tmp_path / "key")
-
-
-def splits_of(images, *ids):
-    return answers.images_of_patient(images, ids, Path("no file"))["split"].value_counts().to_dict()
-
-
-def test_patients_are_hashed_together_with_their_source(listed, tmp_path):
-    pd.testing.assert_frame_equal(listed[list(LISTED.columns)], LISTED)
-    assert listed["source"].fillna("-").tolist() == ["nih", "nih", "nih", "images", "images", "-"]
+def test_patients_are_hashed_together_with_their_source(images, key_file):
+    listed = images["run 1"]
+    pd.testing.assert_frame_equal(listed[list(USED.columns)], USED)
+    assert listed["source"].fillna("-").tolist() == [*MANIFEST["source"], "-"]
     assert listed[PATIENT].isna().tolist() == [False] * 4 + [True, True]
     assert listed[PATIENT][0] == listed[PATIENT][1] != listed[PATIENT][2]
     assert listed[PATIENT].dropna().str.fullmatch("[0-9a-f]{16}").all()
-    same_id = with_patients(LISTED, ALL_IMAGES.assign(patient_id="1"), tmp_path / "key")
+    same_id = with_patients(USED, MANIFEST.assign(patient_id="1"), key_file)
     assert same_id[PATIENT].nunique() == 2
-    assert splits_of(same_id, "1") == {"train": 3, "validation": 1, "test": 1}
+    assert splits_of(same_id, key_file, "1") == {"train": 3, "validation": 1, "test": 1}
 
 
 @pytest.mark.parametrize(
     ("ids", "splits"),
     [
-        (["1"], {"train": 2}),
+        (["4711"], {"train": 2}),
         (["p3"], {"validation": 1}),
         (["somebody", "p3"], {"validation": 1}),
-        (["00000001"], {"train": 2}),
-        (["2"], {"test": 1}),
-        (["0002"], {"test": 1}),
-        *(([stranger], {}) for stranger in ("3", "p1", "", "0", "nih\x1f1")),
+        (["00004711"], {"train": 2}),
+        (["12"], {"test": 1}),
+        (["0012"], {"test": 1}),
+        *(([stranger], {}) for stranger in ("3", "p1", "", "0", "nih\x1f4711")),
     ],
 )
-def test_a_patient_is_found_by_any_id_and_any_number_of_leading_zeros(listed, ids, splits):
-    assert splits_of(listed, *ids) == splits
+def test_a_patient_is_found_by_any_id_and_any_number_of_leading_zeros(images, key_file, ids, splits):
+    assert splits_of(images["run 1"], key_file, *ids) == splits
 
 
-def test_an_exact_id_is_preferred_to_other_leading_zeros(secret, tmp_path):
+def test_an_exact_id_is_preferred_to_other_leading_zeros(key_file):
     ids = pd.Series(["7", "007", "x", "y", "z"], dtype="str")
-    images = with_patients(LISTED, ALL_IMAGES.assign(patient_id=ids, source="nih"), tmp_path / "key")
-    assert answers.images_of_patient(images, ["007"], tmp_path / "key")["sha256"].tolist() == ["b"]
+    images = with_patients(USED, MANIFEST.assign(patient_id=ids, source="nih"), key_file)
+    assert answers.images_of_patient(images, ["007"], key_file)["sha256"].tolist() == [CONTENTS[1]]
 
 
 def test_an_image_is_identified_by_its_content(tmp_path):
