@@ -12,7 +12,6 @@ from stub_models import mlflow_file, register
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.framework.config import Drift, Folders, Resolution, Sources, Task
 from cxr_pipeline.framework.datasets.files import FileDataset
-from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.pipelines.drift import create_pipeline
 from cxr_pipeline.pipelines.ingestion import list_images
 from cxr_pipeline.pipelines.profiling import create_pipeline as create_profiling
@@ -67,20 +66,13 @@ def fresh(tmp_path_factory):
     return write(tmp_path_factory.mktemp("fresh"), range(301, 391))
 
 
-def run(project, tmp_path, *, trained_here=False, **drift):
-    """Run the stage with its outputs in files; manifest and splits exist only if the model was ``trained_here``."""
-    tables = {"earlier_manifest": project.manifest, "earlier_splits": project.splits}
-    columns = {"earlier_manifest": ["source", "image"], "earlier_splits": ["source", "image", "split"]}
-    missing = {
-        name: TableDataset(filepath=str(tmp_path / f"{name}.parquet"), columns_if_missing=columns[name])
-        for name in columns
-    }
+def run(project, tmp_path, **drift):
+    """Run the stage with its outputs in files."""
     inputs = {
         "params:task": TASK,
         "params:sources": Sources({"images": {**SOURCE, "path": "gone"}}),
         "params:drift": Drift(**{**DEFAULTS, **drift}),
         "params:folders": project.folders,
-        **(tables if trained_here else missing),
     }
     outputs = {
         "drift_report": FileDataset(filepath=str(tmp_path / "drift_report.json")),
@@ -97,25 +89,14 @@ def verdicts(report):
 def test_images_of_the_same_kind_do_not_drift_from_the_champion(project, fresh, tmp_path):
     report, page = run(project, tmp_path, source={**SOURCE, "path": str(fresh)})
     assert (report["model"]["version"], report["model"]["name"]) == (1, "cxr-effusion")
-    assert report["reference"] == {"stored": True, "training_images": 50, "validation_images": 35}
+    assert report["reference"] == {"training_images": 50, "validation_images": 35}
     assert report["verdict"] == "none", report["sentence"]
     assert "unknown" not in verdicts(report).values()
     assert (report["new_images"]["drawn"], report["n_new"]) == (90, 90)
     assert "No drift was found" in page
 
 
-def test_a_missing_profile_is_built_from_the_current_images(project, fresh, tmp_path, caplog):
-    source = {**SOURCE, "path": str(fresh)}
-    made, page = run(project, tmp_path, trained_here=True, source=source, model="models:/cxr-effusion/2")
-    stored, _ = run(project, tmp_path, source=source)
-    assert (made["model"]["version"], made["reference"]["stored"]) == (2, False)
-    assert "The model has no reference profile." in page
-    assert "stored no reference profile" in caplog.text
-    for name in ("families", "verdict", "n_new"):
-        assert made[name] == stored[name]
-
-
-def test_a_version_needs_a_profile_or_the_images_that_it_was_trained_on(project, fresh, tmp_path):
+def test_a_version_needs_a_profile(project, fresh, tmp_path):
     with pytest.raises(UserError, match=r"stored no reference profile.*kedro run --pipeline=effusion"):
         run(project, tmp_path, folder=str(fresh), model="models:/cxr-effusion/2")
     assert not (tmp_path / "drift_report.json").exists()

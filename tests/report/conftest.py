@@ -231,7 +231,7 @@ def drift_report():
             "model": {"name": "cxr-chest", "version": 3, "uri": "models:/cxr-chest/3", "run_id": "r", "digest": "d"},
             "new_images": {"place": "/new", "images": 90, "left_out": 0, "without_patient": 0, "drawn": 80,
                            "looked_at": 80, "refused": {}},
-            "reference": {"stored": True, "training_images": 120, "validation_images": 80},
+            "reference": {"training_images": 120, "validation_images": 80},
         }  # fmt: skip
 
     return make

@@ -63,14 +63,12 @@ def test_missing_images_and_patients_are_warnings(text_of, same):
     assert "warnings" not in text_of(same)
 
 
-def test_missing_tests_and_profiles_are_warnings(text_of, drift_report):
-    unlabelled = drift_report(labels=False)
-    unlabelled |= {"phantom": True, "reference": {**unlabelled["reference"], "stored": False}}
+def test_missing_tests_are_warnings(text_of, drift_report):
+    unlabelled = drift_report(labels=False) | {"phantom": True}
     text, note = text_of(unlabelled), unlabelled["families"][3]["notes"][0]
     assert text["warnings"].count(note) == 1
     assert f"Prevalence and calibration: {note}" in text["warnings"]
     assert "Prevalence: unknown. Not tested." in text["summary"]
-    assert "has no reference profile" in text["warnings"]
     assert "PHANTOM IMAGES" in text[""]
 
 

@@ -100,13 +100,12 @@ def check_new_images(
     about: Mapping[str, Any],
     version: Mapping[str, Any],
     place: str,
-    stored: bool = True,
 ) -> dict[str, Any]:
     """Compare new images with a model's reference profile by the ``drift`` parameters, and log the verdict.
 
     The report of `detect_drift` is extended by ``new_images``, ``reference``, ``model`` and the other arguments:
-    ``about``, with ``task``, ``title`` and ``phantom``; the ``version`` of the model; the ``place`` of the new images;
-    and whether the model's own run ``stored`` the profile.
+    ``about``, with ``task``, ``title`` and ``phantom``; the ``version`` of the model; and the ``place`` of the new
+    images.
     """
     sampling = {name: parameters[name] for name in ("max_images", "batch_size", "seed")}
     features, counts = new_images.extract_features(classifier, **sampling)
@@ -118,10 +117,6 @@ def check_new_images(
         **about,
         **report,
         "new_images": {"place": place, **counts},
-        "reference": {
-            "stored": stored,
-            "training_images": len(profile.training),
-            "validation_images": len(profile.held_out),
-        },
+        "reference": {"training_images": len(profile.training), "validation_images": len(profile.held_out)},
         "model": {**version, "digest": classifier.digest},
     }

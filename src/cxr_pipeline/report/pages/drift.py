@@ -85,8 +85,7 @@ def _change(test: Document) -> str:
 
 
 def _warnings(report: Document) -> list[str]:
-    new, reference = report["new_images"], report["reference"]
-    warnings = []
+    new, warnings = report["new_images"], []
     if n_rejected := sum(new["refused"].values()):
         reasons = join([f"{count:,} {humanize(reason)}" for reason, count in new["refused"].items()])
         warnings.append(f"{n_rejected:,} of {new['drawn']:,} new images were rejected and not tested: {reasons}.")
@@ -98,11 +97,6 @@ def _warnings(report: Document) -> list[str]:
         )
     if new["left_out"]:
         warnings.append(f"{plural(new['left_out'], 'new image')} without a class of this task are left out.")
-    if not reference["stored"]:
-        warnings.append(
-            "The model has no reference profile. The reference images are those of the current manifest and splits, "
-            "which may include images that were added after the model was trained."
-        )
     notes: dict[str, list[str]] = {}
     for family in report["families"]:
         for note in family["notes"]:
