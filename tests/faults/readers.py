@@ -222,8 +222,7 @@ def _dataset(file: str, change: Change, folder: Path) -> Reader:
     from phantom_patients import features_of, make_classifier
 
     from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
-    from cxr_pipeline.framework.datasets.files import FileDataset
-    from cxr_pipeline.framework.datasets.table import TableDataset
+    from cxr_pipeline.framework.datasets import FileDataset, TableDataset
 
     content: Any = {"kind": "binary", "classes": ["a", "b"], "thresholds": {"b": 0.5}}
     if file == "splits.parquet":

@@ -11,7 +11,7 @@ from stub_models import mlflow_file, register
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.framework.config import Drift, Folders, Resolution, Sources, Task
-from cxr_pipeline.framework.datasets.files import FileDataset
+from cxr_pipeline.framework.datasets import FileDataset
 from cxr_pipeline.pipelines.drift import create_pipeline
 from cxr_pipeline.pipelines.ingestion import list_images
 from cxr_pipeline.pipelines.profiling import create_pipeline as create_profiling

@@ -14,7 +14,7 @@ from shipped import CONF, parameters_of
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.framework.config import Folders, Network, Sanity, Task, Training
-from cxr_pipeline.framework.datasets.files import FileDataset
+from cxr_pipeline.framework.datasets import FileDataset
 from cxr_pipeline.pipelines.sanity import create_pipeline
 
 SIZE, N_IMAGES = 32, 90

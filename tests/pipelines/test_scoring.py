@@ -16,8 +16,7 @@ import cxr_pipeline
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.framework.config import Drift, Scoring, Sources, Task
-from cxr_pipeline.framework.datasets.files import FileDataset
-from cxr_pipeline.framework.datasets.table import TableDataset
+from cxr_pipeline.framework.datasets import FileDataset, TableDataset
 from cxr_pipeline.pipelines.scoring import create_pipeline
 
 SIZE = 16

@@ -13,7 +13,7 @@ from cxr_pipeline.data.sources.folders import find_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import Predictions, score_folder, summarise
 from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
-from cxr_pipeline.framework.datasets.table import TableDataset
+from cxr_pipeline.framework.datasets import TableDataset
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.tracking import aliases, versions
 from cxr_pipeline.tracking.artifacts import usable_profile

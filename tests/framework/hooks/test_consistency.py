@@ -15,7 +15,7 @@ from kedro.runner import SequentialRunner
 
 from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.common.mappings import json_digest
-from cxr_pipeline.framework.datasets.files import FileDataset
+from cxr_pipeline.framework.datasets import FileDataset
 from cxr_pipeline.framework.hooks import Consistency, consistency
 
 # Each dataset and its inputs, like the stages of a task.

@@ -15,7 +15,7 @@ from stub_models import mlflow_file
 from cxr_pipeline.common.locks import Locked, RunLock
 from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.framework import config, hooks
-from cxr_pipeline.framework.datasets.files import FiguresDataset, FileDataset
+from cxr_pipeline.framework.datasets import FiguresDataset, FileDataset
 from cxr_pipeline.tracking import runs
 
 PASSWORD = "postgresql://me:secret@host/studies"

@@ -5,7 +5,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from cxr_pipeline.framework import hooks
-from cxr_pipeline.framework.datasets.files import FileDataset
+from cxr_pipeline.framework.datasets import FileDataset
 
 METRICS = {
     "task": "t",

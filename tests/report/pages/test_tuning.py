@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from cxr_pipeline.framework.datasets.table import TableDataset
+from cxr_pipeline.framework.datasets import TableDataset
 from cxr_pipeline.report.pages import tuning
 
 CATALOG = yaml.safe_load((Path(__file__).parents[3] / "conf/base/catalog/07_tuning.yml").read_text())

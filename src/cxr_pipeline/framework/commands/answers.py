@@ -16,7 +16,7 @@ from cxr_pipeline.data.sources.listing import printable
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint, pseudonyms
 from cxr_pipeline.data.splits import SPLITS
 from cxr_pipeline.deployment.data_changes import PATIENT, REFUSED
-from cxr_pipeline.framework.datasets.table import csv_text
+from cxr_pipeline.framework.datasets import csv_text
 from cxr_pipeline.report.formatting import SUFFIXES, from_columns, measure, number
 from cxr_pipeline.tracking import artifacts, promotion_records
 from cxr_pipeline.tracking.aliases import ROLLED_BACK

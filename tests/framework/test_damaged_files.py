@@ -15,13 +15,13 @@ from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
-from cxr_pipeline.framework.datasets.files import (
+from cxr_pipeline.framework.datasets import (
     FiguresDataset,
     FileDataset,
     NewFilesDataset,
     PreparedImagesDataset,
+    TableDataset,
 )
-from cxr_pipeline.framework.datasets.table import TableDataset
 from cxr_pipeline.framework.exit import explain
 
 
@@ -145,7 +145,7 @@ def test_a_table_with_other_columns_is_named(tmp_path):
     path = tmp_path / "splits.parquet"
     TABLE.to_parquet(path)
     entry = {
-        "type": "cxr_pipeline.framework.datasets.table.TableDataset",
+        "type": "cxr_pipeline.framework.datasets.TableDataset",
         "filepath": str(path),
         "validator": "cxr_pipeline.framework.schemas.SplitsSchema",
     }
