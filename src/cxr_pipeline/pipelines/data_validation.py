@@ -80,7 +80,7 @@ def validate_changes(
     retraining: Retraining,
 ) -> dict[str, Any]:
     """Compare new images and their labels with those of the reference version, before training."""
-    from cxr_pipeline.deployment.drift.new_images import NewImages, check_new_images
+    from cxr_pipeline.deployment.drift.detection import NewImages, check_new_images
 
     if not (data_changes["train"] and data_changes["changes"]):
         return {**data_changes, "drift": None}

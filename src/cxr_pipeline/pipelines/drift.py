@@ -14,7 +14,7 @@ from cxr_pipeline.tracking.artifacts import stored_profile
 
 def measure_drift(task: Task, sources: Sources, drift: Drift, folders: Folders) -> dict[str, Any]:
     """Compare new images with those of a model: ``drift.model``, the champion, or the newest version."""
-    from cxr_pipeline.deployment.drift.new_images import NewImages, check_new_images
+    from cxr_pipeline.deployment.drift.detection import NewImages, check_new_images
 
     source = drift.source
     if source is None:

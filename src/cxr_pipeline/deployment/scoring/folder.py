@@ -5,13 +5,16 @@ import logging
 import os
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -20,14 +23,12 @@ from rich.progress import Progress
 
 import cxr_pipeline
 from cxr_pipeline.common.array_store import ArrayStore
-from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.common.parallel import map_in_order, n_cores
 from cxr_pipeline.data.images.recipe import Recipe, prepare_files
 from cxr_pipeline.data.sources.folders import ImageFile, ImageFolder
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, output_columns
-from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION, Predictions
 
 if TYPE_CHECKING:
     from cxr_pipeline.deployment.heatmaps import HeatMapFolder
@@ -44,9 +45,45 @@ _MAX_WORKERS = 16
 _TASK_IMAGES = 8
 # The target of a link or the permissions of a file can change without a change of size and modification time.
 _TEMPORARY_REASONS = (b"unreadable", b"outside_source")
+# Reason of an out-of-distribution image, whether it is scored or refused.
+OUT_OF_DISTRIBUTION = "out_of_distribution"
 _TEXT = ("decision", "status", "reason")
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A row per image of a folder, sorted by path, read from disk as needed: iteration yields tables.
+
+    Args:
+        file: Parquet file with the columns ``image``, the path below the folder; the probabilities and ``decision``,
+            null if refused; ``status``; and ``reason``, for images that are refused or flagged.
+        n_kept: images whose rows an earlier run computed.
+        features: of the sample for the drift check, ``Screening.feature_type`` [n]; None without screening.
+    """
+
+    file: Path
+    n_kept: int
+    features: NDArray[Any] | None
+
+    def __len__(self) -> int:
+        return int(pq.ParquetFile(self.file).metadata.num_rows)
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        for batch in pq.ParquetFile(self.file).iter_batches(_WINDOW):
+            yield batch.to_pandas()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return ``decisions``: images by decision; ``refused`` and ``flagged`` (scored, with a reason): by reason."""
+        decisions, refused, flagged = Counter[str](), Counter[str](), Counter[str]()
+        for table in self:
+            decisions.update(table["decision"].dropna())
+            is_refused = table["status"] == "refused"
+            refused.update(table.loc[is_refused, "reason"])
+            flagged.update(table.loc[~is_refused, "reason"].dropna())
+        counts = {"decisions": decisions, "refused": refused, "flagged": flagged}
+        return {name: dict(sorted(counter.items())) for name, counter in counts.items()}
 
 
 def score_folder(
@@ -172,9 +209,7 @@ class _Scorer:
     def _score_batch(self, files: Sequence[ImageFile], prepared: Sequence[Prepared]) -> NDArray[Any]:
         if self._screening:
             table, features = self._screening.score_batch(prepared)
-            usable = [
-                file.path for file, image in zip(files, prepared, strict=True) if not isinstance(image, ImageRefused)
-            ]
+            usable = (file.path for file, image in zip(files, prepared, strict=True) if isinstance(image, np.ndarray))
             self._sampled |= {path: row for path, row in zip(usable, features, strict=True) if path in self._sample}
         else:
             table = self._classifier.score_batch(prepared)
@@ -237,3 +272,23 @@ def _prepare(root: Path, paths: Sequence[str], recipe: Recipe, *, pending: int) 
 
 def _chunks(items: Sequence[Any], size: int) -> list[Any]:
     return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def summarise(predictions: Predictions, classifier: ImageClassifier) -> dict[str, Any]:
+    """Describe the classifier and count its predictions, as JSON types; log how many images were refused or flagged."""
+    counts = predictions.counts()
+    for kind in ("refused", "flagged"):
+        if counts[kind]:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in counts[kind].items())
+            _log.warning("%d of %d images were %s: %s.", sum(counts[kind].values()), len(predictions), kind, reasons)
+    return {
+        "digest": classifier.digest,
+        "recipe": classifier.recipe.digest,
+        "classes": list(classifier.decision_rule.classes),
+        "thresholds": dict(classifier.decision_rule.thresholds),
+        "provenance": dict(classifier.provenance),
+        "n_images": len(predictions),
+        "n_scored": len(predictions) - sum(counts["refused"].values()),
+        "n_kept": predictions.n_kept,
+        **counts,
+    }

@@ -19,7 +19,7 @@ from cxr_pipeline.data.sources.folders import ImageFile, ImageFolder
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, output_columns
 from cxr_pipeline.deployment.drift.image_features import FeatureExtractor
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
-from cxr_pipeline.deployment.scoring.predictions import OUT_OF_DISTRIBUTION
+from cxr_pipeline.deployment.scoring.folder import OUT_OF_DISTRIBUTION
 
 NEIGHBOURS = 5
 

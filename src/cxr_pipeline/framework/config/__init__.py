@@ -15,11 +15,17 @@ from cxr_pipeline.framework.config.data import (
     Task,
 )
 from cxr_pipeline.framework.config.deployment import Drift, Retraining, Scoring
-from cxr_pipeline.framework.config.evaluation import Evaluation, Subgroups, Thresholds
-from cxr_pipeline.framework.config.experiments import Ablation, Parallel
+from cxr_pipeline.framework.config.experiments import Ablation, Parallel, Tuning
 from cxr_pipeline.framework.config.parameters import Parameters, plain
-from cxr_pipeline.framework.config.training import Augmentation, Network, Sanity, Training
-from cxr_pipeline.framework.config.tuning import Tuning
+from cxr_pipeline.framework.config.training import (
+    Augmentation,
+    Evaluation,
+    Network,
+    Sanity,
+    Subgroups,
+    Thresholds,
+    Training,
+)
 
 
 class TaskParameters(Parameters):
