@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import keras
 
     from cxr_pipeline.deployment.classifier import ImageClassifier
+    from cxr_pipeline.experiments.search import StudyPlan
 
 
 def fixed_rule(
@@ -115,3 +116,12 @@ def register(
         classifier = ImageClassifier(network, recipe, rule, provenance)
         metrics = {"split": "test", "n_images": 4, "thresholds": rule.thresholds, "metrics": {"auc": auc}}
         return versions.register_version(classifier, metrics=metrics, warnings=[], tags={"git_commit": "unknown"})
+
+
+def plan_study(folder: Path, **values: Any) -> "StudyPlan":
+    """Plan a study in a SQLite file."""
+    from cxr_pipeline.experiments.search import StudyPlan
+
+    storage = f"sqlite:///{folder}/studies.db"
+    given = {"name": "effusion-1", "storage": storage, "direction": "maximize", "seed": 3, "heartbeat": 1}
+    return StudyPlan(**{**given, **values})

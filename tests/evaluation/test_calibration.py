@@ -66,24 +66,21 @@ def test_order_is_kept_strictly_and_also_after_saving(method, images):
     assert restored(calibration, exclusive=False) == calibration
 
 
-def test_temperature_minimises_the_log_loss():
-    y_true, y_score = draw_images(300, slope=0.5)
-    loss = lambda temperature: log_loss(y_true, expit(logit(y_score) / temperature))  # noqa: E731
-    calibration = fit("temperature", y_true, y_score)
-    best = calibration.parts[0].fitted["temperature"]
-    assert loss(best) < min(loss(best * 1.01), loss(best / 1.01), loss(1))
-    np.testing.assert_allclose(apply(calibration, y_score), expit(logit(y_score) / best), atol=1e-6)
-    assert calibration.message_of(0) == ""
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_temperature_minimises_the_log_loss(exclusive):
+    y_true, y_score = draw_classes(300, temperature=2) if exclusive else draw_images(300, slope=0.5)
 
+    def scaled(temperature):
+        return softmax(np.log(y_score) / temperature, axis=1) if exclusive else expit(logit(y_score) / temperature)
 
-def test_the_temperature_of_exclusive_classes_minimises_the_log_loss():
-    y_true, y_score = draw_classes(300, temperature=2)
-    loss = lambda temperature: log_loss(y_true, softmax(np.log(y_score) / temperature, axis=1))  # noqa: E731
-    calibration = fit_classes("temperature", y_true, y_score)
+    calibration = (fit_classes if exclusive else fit)("temperature", y_true, y_score)
     best = calibration.parts[0].fitted["temperature"]
-    assert loss(best) < min(loss(best * 1.01), loss(best / 1.01), loss(1))
-    np.testing.assert_allclose(calibration.apply(y_score), softmax(np.log(y_score) / best, axis=1))
-    assert calibration.message == ""
+    assert log_loss(y_true, scaled(best)) < min(
+        log_loss(y_true, scaled(other)) for other in (best * 1.01, best / 1.01, 1)
+    )
+    probability = calibration.apply(y_score) if exclusive else apply(calibration, y_score)
+    np.testing.assert_allclose(probability, scaled(best), atol=1e-6)
+    assert (calibration.message if exclusive else calibration.message_of(0)) == ""
 
 
 def test_platt_fits_its_smoothed_targets():
@@ -100,11 +97,6 @@ def test_platt_fits_its_smoothed_targets():
     np.testing.assert_allclose(apply(calibration, y_score), probability, atol=1e-6)
     separated = fit("platt", [0] * 5 + [1] * 5, np.linspace(0.01, 0.99, 10))
     assert apply(separated, 0.99) < 0.99
-
-
-def test_a_method_that_is_unknown_is_not_restored():
-    with pytest.raises(ValueError, match="'isotonic' is none of none, temperature, platt"):
-        calibration_from_dict({"a": {"method": "isotonic", "message": "", "slope": 1.0}}, exclusive=False)
 
 
 @pytest.mark.parametrize("method", FITTED)

@@ -6,7 +6,6 @@ import pytest
 from random_scores import decided_table, draw_classes, draw_labels
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from cxr_pipeline.evaluation import metrics as output_metrics
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.evaluation.evaluate import (
     MACRO,
@@ -131,16 +130,6 @@ def test_the_report_has_the_metrics_of_each_output_and_their_mean():
     assert alone["class"].tolist() == ["a"]
 
 
-@pytest.mark.parametrize("grouped", [False, True])
-def test_order_of_images_and_size_of_chunks_do_not_matter(monkeypatch, grouped):
-    images, patients = draw_labels(90), np.where(np.arange(90) % 5 * grouped, patients_of_three(90), None)
-    expected, order = measured(images, patients)["metrics"], np.random.default_rng(5).permutation(90)
-    monkeypatch.setattr(output_metrics, "CHUNK", 90 * 7)
-    found = measured([part[order] for part in images], patients[order])["metrics"]
-    for name in METRICS:
-        assert found[name] == pytest.approx(expected[name], abs=1e-12), name
-
-
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_intervals_contain_the_value_and_grow_with_confidence(exclusive):
     images = draw_classes(300, seed=1) if exclusive else draw_labels(300, seed=1)
@@ -201,13 +190,17 @@ def test_images_without_known_labels_are_left_out_with_their_patients():
 
 
 @pytest.mark.filterwarnings("error")
-def test_outputs_without_known_labels_or_with_few_patients_have_no_interval_of_the_auc():
+def test_without_images_labels_or_enough_patients_there_is_no_interval_of_the_auc():
     images = draw_labels(90, unknown=0)
     images[0][:, 1] = np.nan
     images[0][:, 2] = [0, 1, 1] + [np.nan] * 87
 
     found = measured(images, patients_of_three(90))
 
+    nothing = [part[:0] for part in images]
+    for exclusive in (False, True):
+        without = measured(nothing, exclusive=exclusive)["metrics"]
+        assert all(interval == UNDEFINED for interval in without.values())
     none = {"positive": 0, "negative": 0}
     assert found["support"]["b"] == {"n_known": 0, "n_positive": 0, "patients": none, "effective_patients": none}
     assert all(interval == UNDEFINED for interval in found["per_class"]["b"].values())
@@ -217,13 +210,6 @@ def test_outputs_without_known_labels_or_with_few_patients_have_no_interval_of_t
     # The mean includes the interval of a class with too few patients, which is wide.
     assert found["metrics"]["auc"]["low"] < auc["a"]["low"]
     assert found["metrics"]["auc"]["value"] == pytest.approx((auc["a"]["value"] + auc["c"]["value"]) / 2)
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("exclusive", [False, True])
-def test_without_images_every_metric_is_undefined(exclusive):
-    found = measured((np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3), bool)), exclusive=exclusive)
-    assert all(interval == UNDEFINED for interval in found["metrics"].values())
 
 
 @pytest.mark.parametrize("n_positive", [1, 2, 5, 40])

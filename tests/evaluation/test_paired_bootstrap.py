@@ -124,13 +124,6 @@ def test_images_in_one_table_only_are_left_out_and_counted():
     assert paired_differences(few, many, **ONE) == expected
 
 
-def test_images_without_known_labels_are_left_out_with_their_patients():
-    mine, other = draw_pair(n_images=90, per_patient=3)
-    expected = paired_differences(mine.iloc[:60], other.iloc[:60], **ONE)
-    mine.loc[60:, "true_mass"] = other.loc[60:, "true_mass"] = np.nan
-    assert paired_differences(mine, other, **ONE) == expected
-
-
 @pytest.mark.parametrize(
     ("column", "rows", "value", "message"),
     [

@@ -40,21 +40,17 @@ def test_a_folder_has_a_readable_and_valid_name(tmp_path):
 
 def test_only_a_cell_that_succeeded_is_done(tmp_path):
     assert not module.is_done(tmp_path)
-    module.save_outcome(tmp_path, outcome("there is no such image"))
+    module.save_outcome(tmp_path, outcome("it diverged"))
     assert not module.is_done(tmp_path)
+    without_run = {"run_id": None, "commit": None, "name": "a cell", "error": "it diverged"}
+    assert module.load_outcome(tmp_path).items() >= without_run.items()
     module.save_outcome(tmp_path, outcome())
+    module.save_mlflow_run(tmp_path, "7f")
     assert module.is_done(tmp_path)
+    assert module.load_outcome(tmp_path).items() >= {"run_id": "7f", "commit": git_commit()}.items()
     for damaged in ('{"name": "a cell", "err', "5"):
         (tmp_path / "outcome.json").write_text(damaged)
         assert not module.is_done(tmp_path)
-
-
-def test_an_outcome_is_loaded_with_its_mlflow_run_and_commit(tmp_path):
-    module.save_outcome(tmp_path, outcome("it diverged"))
-    without_run = {"run_id": None, "commit": None, "name": "a cell", "error": "it diverged"}
-    assert module.load_outcome(tmp_path).items() >= without_run.items()
-    module.save_mlflow_run(tmp_path, "7f")
-    assert module.load_outcome(tmp_path).items() >= {"run_id": "7f", "commit": git_commit()}.items()
 
 
 BOOTSTRAP = {"replicates": 200, "confidence": 0.95, "seed": 3}

@@ -7,10 +7,10 @@ from contextlib import closing
 
 import pytest
 from optuna.trial import TrialState
+from stub_models import plan_study
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.experiments import search
-from cxr_pipeline.experiments.search import StudyPlan
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
 
@@ -22,15 +22,11 @@ SPACE = {
     "training.loss": {"choices": ["focal", "cross_entropy"]},
     "training.fine_tuning.cut": {"choices": [None, "pool4_pool"]},
 }
-MEDIAN = {"name": "median", "n_startup_trials": 2, "n_warmup_steps": 1}
 
 
 def plan(folder, **changes):
-    values = {
-        "name": "effusion-1", "storage": f"sqlite:///{folder}/studies.db", "direction": "maximize", "space": SPACE,
-        "n_trials": 5, "pruner": MEDIAN, "seed": 3, "heartbeat": 1, **changes,
-    }  # fmt: skip
-    return StudyPlan(**values)
+    median = {"name": "median", "n_startup_trials": 2, "n_warmup_steps": 1}
+    return plan_study(folder, **{"space": SPACE, "n_trials": 5, "pruner": median, **changes})
 
 
 def run_one(study_plan, *, fail=False):

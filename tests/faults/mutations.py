@@ -13,20 +13,8 @@ Change = Callable[[random.Random, bytes, Sequence[bytes]], bytes]
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 20_000, 0x7FFFFFFF, 0xFFFFFFFF, 2**33, 2**63 - 1)
 CELLS = (
     *("", " ", "nan", "inf", "-1", "0", "1", "1e309", "99999999999999999999", "-058Y", "perhaps", "None", "true", "*"),
-    *(
-        "../../etc/passwd",
-        "/etc/passwd",
-        "..",
-        "a/1.png",
-        "C:\\x",
-        "=1+1",
-        "a\nb",
-        '"',
-        'a"b',
-        "\x00",
-        "\ufeff",
-        "%s{x}",
-    ),
+    *("../../etc/passwd", "/etc/passwd", "..", "a/1.png", "C:\\x", "=1+1"),
+    *("a\nb", '"', 'a"b', "\x00", "\ufeff", "%s{x}"),
     *("é" * 300, "x" * 70_000, "No Finding|Mass", "['Mass', 'Edema']", "\u202e", "Müller^Jörg", "|", "," * 3000),
 )
 VALUES = (None, True, -1, 0, 0.5, 1e308, 10**30, float("nan"), "", "x", "1", [], {}, [1, "a"], {"a": 1}, "\x00", "/etc")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
+from stub_models import plan_study
 
 from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.experiments import search
-from cxr_pipeline.experiments.search import StudyPlan
 from cxr_pipeline.framework.processes import cell, trial
 from cxr_pipeline.tracking import runs
 from cxr_pipeline.training.callbacks import run_epoch_callback
@@ -25,11 +25,7 @@ AUC = {"monitor": "val_auc", "tolerance": 0.0}
 
 
 def plan(folder, **changes):
-    values = {
-        "name": "effusion-1", "storage": f"sqlite:///{folder}/studies.db", "direction": "maximize", "space": SPACE,
-        "n_trials": 3, "pruner": {"name": "none"}, "seed": 3, "heartbeat": 1, **changes,
-    }  # fmt: skip
-    return StudyPlan(**values)
+    return plan_study(folder, **{"space": SPACE, "n_trials": 3, "pruner": {"name": "none"}, **changes})
 
 
 @pytest.fixture
@@ -184,3 +180,8 @@ def test_a_terminated_trial_is_retried_with_its_parameters_and_its_folder(run, c
     assert study.trials[2].params != dead.params
     assert folders == ["trial_0000", "trial_0002", "trial_0003"]
     assert not list((tmp_path / "trials").iterdir())
+
+
+def test_a_machine_without_the_working_directory_is_an_error(current_run):
+    with pytest.raises(UserError, match=r"/gone, cannot be entered on this machine .* same folders"):
+        cell.execute(replace(current_run, cwd="/gone"))
