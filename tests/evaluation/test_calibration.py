@@ -75,9 +75,8 @@ def test_temperature_minimises_the_log_loss(exclusive):
 
     calibration = (fit_classes if exclusive else fit)("temperature", y_true, y_score)
     best = calibration.parts[0].fitted["temperature"]
-    assert log_loss(y_true, scaled(best)) < min(
-        log_loss(y_true, scaled(other)) for other in (best * 1.01, best / 1.01, 1)
-    )
+    lowest, *others = (log_loss(y_true, scaled(temperature)) for temperature in (best, best * 1.01, best / 1.01, 1))
+    assert lowest < min(others)
     probability = calibration.apply(y_score) if exclusive else apply(calibration, y_score)
     np.testing.assert_allclose(probability, scaled(best), atol=1e-6)
     assert (calibration.message if exclusive else calibration.message_of(0)) == ""
