@@ -19,18 +19,32 @@ _SUFFIXES = (".yml", ".yaml", ".json")
 _EXPECTED = "Expected YAML in UTF-8, with keys and values."
 
 
+def configuration() -> Path:
+    """Return the folder of the configuration of the project of the working directory."""
+    return Path(find_kedro_project(Path.cwd()) or Path.cwd(), settings.CONF_SOURCE)
+
+
+def check_name(name: str, file: Path | None = None) -> None:
+    """Raise `UserError` if a pipeline cannot have the name of a task, which is in ``file``."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise UserError(
+            f"{f'{file}: ' if file else ''}'{name}' cannot be the name of a task. Expected letters, digits and "
+            "underscores, beginning with a letter."
+        )
+
+
 def task_names(conf: str | Path | None = None) -> tuple[str, ...]:
     """Return the names of the tasks: of all parameters with a block ``task`` in any environment, ``base`` first.
 
     Kedro asks for the pipelines before it knows the environment of a run.
 
     Args:
-        conf: folder of the configuration; by default that of the project of the working directory.
+        conf: folder of the configuration, by default `configuration()`.
 
     Raises:
         UserError: a file is not YAML, or a task has a name that a pipeline cannot have.
     """
-    conf = Path(conf or (find_kedro_project(Path.cwd()) or Path.cwd()) / settings.CONF_SOURCE)
+    conf = Path(conf or configuration())
     files = {file.relative_to(conf).parts: file for file in conf.rglob("*") if file.suffix in _SUFFIXES}
     names: dict[str, Path] = {}
     for parts in sorted(files, key=lambda parts: (parts[0] != "base", parts)):
@@ -41,11 +55,7 @@ def task_names(conf: str | Path | None = None) -> tuple[str, ...]:
                 tasks = [name for name, block in blocks.items() if isinstance(block, dict) and "task" in block]
                 names |= {str(name): files[parts] for name in tasks if name not in names}
     for name, file in names.items():
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-            raise UserError(
-                f"{file}: '{name}' cannot be the name of a task. Expected letters, digits and underscores, beginning "
-                "with a letter."
-            )
+        check_name(name, file)
     return tuple(names)
 
 

@@ -19,7 +19,7 @@ NO_FINDING = "No Finding"
 Combination = Literal["any", "majority", "unanimous"]
 
 _POSITIVE, _NEGATIVE, _UNCERTAIN = 1.0, 0.0, -1.0
-_CELLS = {
+CELLS = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "y", "positive"), _POSITIVE),
     **dict.fromkeys(("0", "0.0", "false", "no", "n", "negative"), _NEGATIVE),
     **dict.fromkeys(("-1", "-1.0"), _UNCERTAIN),
@@ -255,7 +255,7 @@ def _labels_of(text: str, separator: str) -> list[str]:
 
 
 def _one_hot(cells: pd.DataFrame, blank: str) -> pd.DataFrame:
-    values = cells.apply(lambda column: column.str.lower().map(_CELLS).astype("float64"))
+    values = cells.apply(lambda column: column.str.lower().map(CELLS).astype("float64"))
     invalid = values.isna() & cells.notna()
     if blank == "negative":
         values = values.fillna(_NEGATIVE)

@@ -27,11 +27,11 @@ _MAX_EXPANDED_BYTES = 2**26
 _MAX_ROWS = 10**7
 
 
-def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
-    """Read columns of a table as stripped text, null where a cell is empty. Empty rows are skipped.
+def read_table(file: Path, names: Sequence[str] | None, *, optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Read columns of a table, all of them for None, as stripped text, null where a cell is empty.
 
     A column is found by its name, or without regard to case, spaces, underscores and hyphens if that is unique. The
-    columns of ``optional`` are read if the table has them.
+    columns of ``optional`` are read if the table has them. Empty rows are skipped.
 
     A file that does not end in ``.parquet`` or ``.pq`` is read as CSV, which may be compressed by gzip. Cells are
     separated by commas, semicolons, tabs or bars; the text is UTF-8, UTF-16 with a byte order mark, or Windows-1252.
@@ -50,8 +50,9 @@ def read_table(file: Path, names: Sequence[str], *, optional: Sequence[str] = ()
             table = content.to_pandas(types_mapper=pd.ArrowDtype)
             table = (table if table.index.name is None else table.reset_index()).astype("str")
         else:
-            table = _read_csv(file, [*names, *optional])
+            table = _read_csv(file, [*(names or ()), *optional])
     header = [str(column) for column in table.columns]
+    names = [name for name in header if name.strip()] if names is None else names
     positions = {name: _position(header, name, file) for name in dict.fromkeys([*names, *optional])}
     missing = [name for name in names if positions[name] is None]
     if missing:
