@@ -149,8 +149,7 @@ class ArrayStore:
 def write_shard(folder: Path, keys: Sequence[str], values: NDArray[Any]) -> Path:
     """Write arrays of the store's type, [n, *shape], as a shard, without reading the index; return the shard's file.
 
-    Raises:
-        UserError: the folder cannot be written, or the disk is full.
+    `UserError` is raised if the folder cannot be written or the disk is full.
     """
     values = np.ascontiguousarray(values)
     encoded = np.array([key.encode() for key in keys])

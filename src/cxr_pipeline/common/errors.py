@@ -22,18 +22,13 @@ class Unavailable(UserError):
 
 # Not an Exception: code that recovers from errors, such as Kedro's runner, must not catch it.
 class Terminated(BaseException):
-    """The process received SIGTERM.
-
-    It is raised in the main thread so that ``finally`` blocks and context managers run before the process exits.
-    """
+    """The process received SIGTERM; raised in the main thread, so that ``finally`` blocks run before it exits."""
 
 
 class ImageRefused(Exception):
-    """An image that cannot be used; the run continues without it.
+    """An image that cannot be used, for one of ``cxr_pipeline.data.manifest.REASONS``; the run continues without it.
 
-    Args:
-        reason: one of ``cxr_pipeline.data.manifest.REASONS``, such as ``"truncated"``.
-        detail: what was found, without the path of the image.
+    ``detail`` says what was found, without the path of the image.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

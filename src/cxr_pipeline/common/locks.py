@@ -63,10 +63,10 @@ class Locked(Exception):
 
 
 class RunLock:
-    """A lock on a file, held by at most one process.
+    """A lock on a file, which the operating system releases when its holder ends, even if it is killed.
 
-    The operating system releases it when the holder ends, even if it is killed. It works across machines that share the
-    folder if their file system supports locks. The holder is recorded next to the lock, as ``.json``.
+    It works across machines that share the folder if their file system supports locks. The holder is recorded next to
+    it, as ``.json``.
     """
 
     def __init__(self, path: Path, name: str) -> None:

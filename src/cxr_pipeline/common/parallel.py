@@ -48,10 +48,8 @@ def workers_that_fit(n_jobs: int, memory_gb: float) -> int:
 def dask_client(scheduler: str | None, *, workers: int) -> Iterator[Client]:
     """Connect to a Dask scheduler such as ``tcp://10.0.0.1:8786``, or start worker processes of one thread each here.
 
-    Local workers end with this process, even if it is killed: each watches a pipe that the kernel closes.
-
-    Raises:
-        UserError: no scheduler answers at the address, or it has no workers.
+    Local workers end with this process, even if it is killed: each watches a pipe that the kernel closes. `UserError`
+    is raised if no scheduler answers at the address, or if it has no workers.
     """
     from dask.distributed import Client, LocalCluster
 
@@ -107,10 +105,8 @@ def map_in_order(
 
     The function runs in ``workers`` processes, for which it must be picklable; with one, in threads of this process.
     Items are read as the workers need them: at most ``pending``, by default twice the workers or threads, are submitted
-    but not yet yielded. A worker that is killed is replaced, and its item is tried again a few times.
-
-    Raises:
-        Unavailable: the worker of an item was killed repeatedly.
+    but not yet yielded. A worker that is killed is replaced, and its item is tried again a few times before
+    `Unavailable` is raised.
 
     Example:
         >>> list(map_in_order(abs, [-3, 2], workers=1))

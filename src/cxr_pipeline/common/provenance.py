@@ -20,10 +20,7 @@ PACKAGES = (
 
 
 def git_commit() -> str:
-    """Return the commit of the running code, followed by ``+changes`` if tracked files differ from it.
-
-    It is ``unknown`` if the code is not part of a git repository.
-    """
+    """Return the commit of the running code, with ``+changes`` if tracked files differ; ``unknown`` outside of git."""
     file = Path(__file__)
     try:
         # An installed package can lie inside the repository of another project, as its virtual environment does.

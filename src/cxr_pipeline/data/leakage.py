@@ -10,12 +10,8 @@ def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: boo
     """Raise an error if the splits leak, or if a split lacks images that the task needs.
 
     If an image has exactly one class (``exclusive``), each split needs an image of each class; otherwise, each split
-    needs, for at least one class, an image with it and an image without it.
-
-    Raises:
-        UserError: a patient or the same content is in several splits, or a split lacks images. The message names the
-            patients or images (at most 10, and the number of the others) or the classes.
-        ValueError: an image of the manifest has no split.
+    needs, for at least one class, an image with it and an image without it. The `UserError` names the patients, images
+    or classes. `ValueError` is raised if an image of the manifest has no split.
     """
     _check_patients(manifest, splits, task)
     _check_contents(splits)

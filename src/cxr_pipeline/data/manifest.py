@@ -44,8 +44,7 @@ def list_images(
     """Return the images with their classes and content hashes, and the rows that cannot be used.
 
     Of images with the same content, only the first in the order of the sources is kept; if their labels differ, none is
-    kept. Rows that cannot be used regardless of their pixels are refused here, the others by ``finalise`` after
-    decoding. For ``hash_cache`` see ``content_hashes``.
+    kept. Images whose pixels cannot be used are refused by ``finalise``. For ``hash_cache`` see ``content_hashes``.
 
     Returns:
         Images (columns of the manifest), refused rows (``QUARANTINE_COLUMNS``), and for each source
@@ -119,17 +118,11 @@ def data_report(
     classes: Sequence[str],
     phantom: bool,
 ) -> dict[str, Any]:
-    """Describe the data of a task, given the counts of ``list_images``, without patient ids and file names.
+    """Describe the data of a task as JSON, given the counts of ``list_images``, without patient ids and file names.
 
-    Returns:
-        JSON-able: ``phantom``, ``data_digest`` (SHA-256 over the sorted hashes and classes of the images),
-        ``n_images``, ``n_patients``, ``n_images_without_patient``, ``classes`` (images of each), ``unknown_labels``
-        (images for which a class is unknown, if there are any), ``sources`` (for each: ``rows_in_source``,
-        ``left_out`` by reason, ``rows_read``, ``not_on_disk``, ``manifest``, ``quarantine`` by reason,
-        ``n_patients``, ``has_patients``, ``notes``), ``age`` in years, ``sex`` and ``view``.
-
-    Raises:
-        ValueError: a row of a source was lost or counted twice.
+    ``data_digest`` is the SHA-256 over the sorted hashes and classes of the images, ``classes`` the images of each,
+    ``unknown_labels`` those for which a class is unknown, and ``age`` is in years. ``left_out`` and ``quarantine`` of a
+    source are by reason. `ValueError` is raised if a row of a source was lost or counted twice.
     """
     ages = manifest["age"].dropna()
     unknown = {name: int(manifest[f"label_{name}"].isna().sum()) for name in classes}

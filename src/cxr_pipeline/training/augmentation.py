@@ -19,16 +19,12 @@ STRENGTHS = ("rotation", "translation", "zoom", "brightness", "contrast", "noise
 
 
 def build_augmentation(augmentation: Mapping[str, Any]) -> keras.Sequential:
-    """Build Keras layers that change images during training, and pass them on unchanged otherwise.
+    """Build Keras layers that change grey images [n, S, S, 1] (0..255) during training only; results are float32.
 
-    Args:
-        augmentation: the ``seed``, and the strengths by name: the largest angle in degrees (``rotation``), shift as a
-            fraction of the side (``translation``), change of scale (``zoom``), shift of grey (``brightness``) and
-            change of contrast as fractions, the standard deviation of Gaussian ``noise`` as a fraction of the grey
-            range, and whether to mirror half of the images left to right (``flip``).
-
-    Returns:
-        Model from grey images [n, S, S, 1] (0..255) to the same, float32. Areas from outside the image are black.
+    ``augmentation`` has the ``seed`` and the strengths by name: the largest angle in degrees (``rotation``), shift as a
+    fraction of the side (``translation``), change of scale (``zoom``), shift of grey (``brightness``) and change of
+    contrast as fractions, the standard deviation of Gaussian ``noise`` as a fraction of the grey range, and whether to
+    mirror half of the images left to right (``flip``). Areas from outside the image are black.
     """
     rotation, translation, zoom, brightness, contrast, noise, flip = (augmentation[name] for name in STRENGTHS)
     layers = keras.layers

@@ -31,19 +31,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class PhaseState:
-    """A phase after its last complete epoch.
-
-    Args:
-        history: one row per epoch.
-        selected: weights after each epoch that some metric selects, by 0-based epoch.
-        random: states of the random generators after each epoch, by 0-based epoch.
-        variables: of the network after the last epoch; empty if no epoch can follow.
-        optimizer: variables of the optimizer, likewise.
-    """
+    """A phase after its last complete epoch. Epochs are numbered from 0."""
 
     history: list[Row] = field(default_factory=list)
+    # Weights after each epoch that some metric selects, and states of the random generators after each epoch.
     selected: dict[int, Arrays] = field(default_factory=dict)
     random: dict[int, Arrays] = field(default_factory=dict)
+    # Of the network and the optimizer after the last epoch; empty if no epoch can follow.
     variables: Arrays = field(default_factory=list)
     optimizer: Arrays = field(default_factory=list)
 

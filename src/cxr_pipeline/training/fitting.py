@@ -56,16 +56,9 @@ def fit(
     Checkpoints are reused if model, images, augmentation, settings and library versions are the same.
     ``settings.monitor`` may differ, because the weights of the epoch that each metric selects are stored.
 
-    Args:
-        model: from `build_model`. If it has frozen layers, they are the pretrained backbone.
-        train: images to train on.
-        validation: images to select the epoch on.
-        settings: see `TrainingSettings`.
-        exclusive: exactly one of the model's outputs is true for an image.
-        augmentation: parameters of `build_augmentation`, and ``views``.
-        features: folder of the feature caches.
-        checkpoints: folder of the checkpoints.
-        on_epoch: called with the history row of each epoch once it is stored, including epochs that were stored before.
+    If the model has frozen layers, they are the pretrained backbone. ``augmentation`` has the parameters of
+    `build_augmentation`, and ``views``. ``features`` and ``checkpoints`` are the folders of the caches. ``on_epoch`` is
+    called with the history row of each epoch once it is stored, including epochs that were stored before.
 
     Returns:
         The model with the weights of the selected epoch, and the history: ``phase``, ``epoch`` (from 1, over all

@@ -120,9 +120,8 @@ def batches(
     batch_size: int,
     targets: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tf.data.Dataset:
-    """Read images in a given order.
+    """Read images in the order of index and view, integers [m, 2]; None for each of the n images once, unchanged.
 
-    The order is the index and the view of each image, integers [m, 2]; None for each of the n images once, unchanged.
     With ``targets``, labels [n, k] and weights [n], float32, a batch has inputs [b, *shape], labels [b, k] and weights
     [b], otherwise inputs alone; the last batch may be smaller.
     """

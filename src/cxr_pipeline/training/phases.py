@@ -21,13 +21,10 @@ from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of training with one network, one optimizer and one schedule.
+    """A part of training with one optimizer and one schedule, of a network that shares its layers with the model.
 
-    Args:
-        name: ``frozen``, ``fine_tuning`` or ``training``.
-        network: shares its layers with the model.
-        views: augmented views of each image, besides the image itself.
-        thawed: layers that become trainable in this phase.
+    ``views`` is the number of augmented views of each image, besides the image itself, and ``thawed`` are the layers
+    that become trainable.
     """
 
     name: str
@@ -48,13 +45,7 @@ def plan_phases(
     augmentation: Mapping[str, Any],
     folder: Path,
 ) -> list[Phase]:
-    """Return the phases of training, and compute the features that they need in the folder of cached features.
-
-    See `fit` for the arguments.
-
-    Raises:
-        UserError: the cut is not a layer of the backbone, or other paths bypass it.
-    """
+    """Return the phases of training, and compute the features that they need; see `fit` for the arguments."""
     if not is_frozen(model):
         image = keras.Input(model.input_shape[1:], name="image")
         network = keras.Model(image, model(build_augmentation(augmentation)(image)))

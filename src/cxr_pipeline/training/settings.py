@@ -29,8 +29,7 @@ def training_versions() -> dict[str, str]:
 class FineTuningSettings:
     """Settings of the second phase of a pretrained backbone, with at most ``epochs``; 0 skips the phase.
 
-    Args:
-        cut: layer of the backbone below which nothing is trained; None for the backbone's default.
+    Below the layer ``cut``, or the backbone's default, nothing is trained.
     """
 
     cut: str | None
@@ -43,11 +42,8 @@ class FineTuningSettings:
 class TrainingSettings:
     """Settings of a training; see `build_loss`, `build_optimizer` and `EpochSelector`.
 
-    Args:
-        head_weight_decay: weight decay of a head trained alone, on the features of a frozen backbone.
-        epochs: largest number of epochs; of the head alone if the backbone is pretrained.
-        mixed_bfloat16: compute in bfloat16, keep the weights in float32.
-        seed: seed of the order of images.
+    If the backbone is pretrained, ``epochs`` (the largest number) and ``head_weight_decay`` are those of the head,
+    which is trained alone first. With ``mixed_bfloat16``, the weights stay in float32.
     """
 
     loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"]

@@ -51,13 +51,7 @@ def is_dicom(content: bytes) -> bool:
 def check_chest(
     content: bytes, *, modalities: Sequence[str] = MODALITIES, body_parts: Sequence[str] = BODY_PARTS
 ) -> None:
-    """Check that a DICOM file has an accepted Modality and Body Part Examined or none; other files pass.
-
-    An empty list accepts any value.
-
-    Raises:
-        ImageRefused: ``not_chest``, or ``unreadable`` if the header is damaged.
-    """
+    """Refuse a DICOM file of another Modality or Body Part Examined as ``not_chest``; an empty list accepts any."""
     if is_dicom(content):
         with without_warnings():
             header = read_header(io.BytesIO(content), KIND_TAGS)
@@ -65,7 +59,7 @@ def check_chest(
 
 
 def check_header(header: "Dataset", *, modalities: Sequence[str], body_parts: Sequence[str]) -> None:
-    """Check that a header with at least ``KIND_TAGS`` describes a chest radiograph, as `check_chest` does."""
+    """Check a header with at least ``KIND_TAGS`` as `check_chest` does; a header without a body part is accepted."""
     _check_accepted("modality", text(header, "Modality"), modalities)
     _check_grey(header)
     if body_part := text(header, "BodyPartExamined"):

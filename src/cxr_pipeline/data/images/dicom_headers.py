@@ -87,10 +87,7 @@ def value(header: "Dataset", keyword: str) -> Any:
 def coded_shape(stream: bytes) -> tuple[int, int, int]:
     """Read width, height and samples per pixel from a JPEG, JPEG-LS or JPEG 2000 stream without decoding it.
 
-    See ITU-T T.81, B.2.2, and ITU-T T.800, A.5.1.
-
-    Raises:
-        ValueError, IndexError, struct.error: the stream does not contain its size.
+    See ITU-T T.81, B.2.2, and ITU-T T.800, A.5.1. Streams without a size raise errors of several types.
     """
     start = stream.find(_JPEG_2000, 0, 1024)
     if start >= 0:

@@ -38,11 +38,7 @@ _N_ROWS_AT_ONCE = 256
 def to_grey_levels(
     pixels: NDArray[Any], header: "Dataset", note: Callable[[str], object] | None = None
 ) -> NDArray[np.uint8]:
-    """Convert stored pixels, integers [height, width], to uint8 grey levels as described for `dicom.decode_dicom`.
-
-    Raises:
-        ImageRefused: ``empty``, or ``unreadable`` if the modality LUT or rescale cannot be applied.
-    """
+    """Convert stored pixels, integers [height, width], to uint8 grey levels as described for `dicom.decode_dicom`."""
     bits = number(header, "BitsStored")
     lowest = -(1 << bits - 1) if pixels.dtype.kind == "i" else 0
     stored = np.clip(_possible_values(pixels.dtype).astype(np.int32), lowest, lowest + (1 << bits) - 1)
@@ -162,10 +158,7 @@ def _is_padding(stored: NDArray[np.int32], header: "Dataset", dtype: np.dtype[An
 def stretch(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Scale grey values of any type and range to uint8 so that their ``ROBUST_PERCENTILES`` become 0 and 255.
 
-    Values that are not finite are ignored and become 0.
-
-    Raises:
-        ImageRefused: ``empty``: all finite values are equal, or there are none.
+    Values that are not finite are ignored and become 0. An image is ``empty`` if all others are equal.
 
     Example:
         >>> stretch(np.array([100, 200, 300]))

@@ -38,9 +38,8 @@ _INSIDE: list[int] = []
 def open_header(content: bytes) -> ImageFile.ImageFile:
     """Open an image with Pillow, which reads only the header until the pixels are requested.
 
-    Raises:
-        ImageRefused: ``empty`` (no bytes), ``truncated``, ``too_large``, or ``unreadable`` (not a PNG, JPEG, TIFF, BMP
-            or WEBP file with one image).
+    Files without bytes are refused as ``empty``, others than PNG, JPEG, TIFF, BMP and WEBP with one image as
+    ``unreadable``.
     """
     if not content:
         raise ImageRefused("empty", "the file has no bytes")
@@ -102,10 +101,7 @@ class LimitedFile:
 
 
 def check_size(size: tuple[int, int], *, max_megapixels: float, bytes_per_pixel: float = 1) -> None:
-    """Refuse an image, of width and height in pixels, above ``max_megapixels`` or below 16 pixels a side.
-
-    The limit is proportionally lower for pixels of more than four bytes.
-    """
+    """Refuse an image, of width and height in pixels, above ``max_megapixels`` or below 16 pixels a side."""
     width, height = size
     if width * height * max(1, bytes_per_pixel / 4) > max_megapixels * 1e6:
         # The detail must not depend on the limit.

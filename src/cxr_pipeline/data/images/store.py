@@ -85,9 +85,6 @@ class PreparedImages:
 
         The images are given by their SHA-256, each with its reader and its path there. Processes, one for each core
         unless ``workers`` are given, decode them if they are many. The table has ``sha256``, ``reason`` and ``detail``.
-
-        Raises:
-            UserError: the store cannot be written, or the disk has too little free space.
         """
         self._refresh()
         wanted = [(sha256, *images[sha256]) for sha256 in self.missing(images)]

@@ -120,11 +120,8 @@ def draw_radiograph(
 ) -> tuple[NDArray[np.uint8], list[Box]]:
     """Draw one radiograph of a patient with findings from ``FINDINGS``, in the view ``"PA"`` or ``"AP"``.
 
-    Generators in the same state give the same radiograph. Other findings change only the places of the findings.
-
-    Returns:
-        The radiograph, uint8 [size, size], at least 32 pixels wide, with dark lungs and bright bone, and the boxes of
-        its findings.
+    It is uint8 [size, size], at least 32 pixels wide, and is returned with the boxes of its findings. Generators in the
+    same state give the same radiograph. Other findings change only the places of the findings.
     """
     rng_of = dict(zip(FINDINGS, rng.spawn(len(FINDINGS)), strict=True))
     factor = -(-_MIN_SIDE // size)

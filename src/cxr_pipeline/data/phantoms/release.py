@@ -42,10 +42,7 @@ _LEFTOVER_SECONDS = 3600
 
 @dataclass(frozen=True)
 class PhantomImage:
-    """One image of the dataset, uint8 [size, size].
-
-    ``labels`` are the names of its findings, and ``follow_up`` is its number, 0 for the first of the patient.
-    """
+    """One image of the dataset, uint8 [size, size]; ``follow_up`` is its number, 0 for the first of the patient."""
 
     name: str
     pixels: NDArray[np.uint8]
@@ -65,9 +62,6 @@ def write_release(folder: Path, *, n_patients: int, size: int, prevalence: Mappi
     earlier dataset is replaced only when the new one is complete. Each patient has one to four images of at least
     32 x 32 pixels, which depend on the patient's number, ``size``, ``seed`` and ``prevalence`` (the expected fraction
     of images that show each finding) only, so a dataset with more patients contains the smaller one.
-
-    Raises:
-        UserError: a finding is unknown, or ``folder`` contains other files.
     """
     for finding in prevalence.keys() - FINDINGS.keys():
         close = difflib.get_close_matches(finding, FINDINGS, n=1)

@@ -25,8 +25,7 @@ from cxr_pipeline.data.sources.readers import Reader, file_reader
 class Layout:
     """How images and labels are stored: what the module of a layout defines, as described in ``docs/layouts.md``.
 
-    ``read`` and ``reader`` raise ``UserError`` for a folder, file or table that is missing, cannot be read or has other
-    content than expected.
+    ``read`` and ``reader`` raise ``UserError`` for a folder, file or table that is missing, damaged or unexpected.
     """
 
     read: Callable[..., Listing]
@@ -51,10 +50,7 @@ LAYOUTS: dict[str, Layout] = {
 def check_source(
     name: str, layout: str, folder: Path, *, classes: Mapping[str, Sequence[str]], task: str = "<task>"
 ) -> None:
-    """Raise ``UserError`` if the folder or file of a source is missing or has no image.
-
-    The labels of ``classes`` and the name of the task are for the message.
-    """
+    """Raise ``UserError`` if the folder or file of a source is missing or has no image."""
     fault = _find_fault(layout, folder)
     if fault is None:
         return

@@ -136,10 +136,8 @@ def files_and_links_below(folder: Path, *, follow_links: bool = False) -> Iterat
     """Yield the POSIX paths below a folder of its files and, with a slash at their end, of links that are not followed.
 
     They are sorted in each folder. Hidden files and the files that operating systems leave behind are skipped. Links to
-    folders are followed if ``follow_links``, except those to a folder that contains them.
-
-    Raises:
-        UserError: a folder cannot be listed.
+    folders are followed if ``follow_links``, except those to a folder that contains them. `UserError` is raised for a
+    folder that cannot be listed.
     """
 
     def fail(error: OSError) -> None:

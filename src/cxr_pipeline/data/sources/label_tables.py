@@ -41,7 +41,7 @@ class Columns:
 
     Args:
         image: path of the image below the source's folder, or its file name; for DICOM also its SOP instance UID.
-        labels: labels of the image, joined by ``separator`` or as a list in brackets. Either this or ``one_hot``.
+        labels: labels joined by ``separator`` or as a list in brackets. Either this or ``one_hot``.
         one_hot: columns named after a label, with 1, 0 or -1 (uncertain). A row with any other text is refused.
         blank: meaning of an empty cell in a column of ``one_hot``.
         combine: labels of an image with several rows; see ``combine_readings``. If it is None, the rows have to agree.
@@ -82,7 +82,7 @@ class Columns:
 def read_label_table(folder: Path, table: str, columns: Columns) -> tuple[pd.DataFrame, frozenset[str]]:
     """Read rows and vocabulary, as from ``read_labels``, of a label table; all named columns are required.
 
-    Absolute paths of images below ``folder`` become relative to it. Raises ``UserError`` for an unknown split.
+    Absolute paths of images below ``folder`` become relative to it.
     """
     file = folder / table
     cells = read_table(file, columns.names)
@@ -128,17 +128,14 @@ def combine_readings(rows: pd.DataFrame, readers: "pd.Series[str] | None", how: 
     """Give all rows of an image the same labels. They are compared as by ``fold``, and keep their first spelling.
 
     All labels for a normal image are one label. The rows of one reader add up, as in a table with a row for each
-    finding. Without readers, each row is a reader of its own. An image has no known labels if each of its readers found
+    finding. A row without reader is a reader of its own. An image has no known labels if each of its readers found
     something, but no label has enough votes.
 
-    Args:
-        rows: rows of ``read_labels``.
-        readers: name of the reader of each row, null where it has none.
-        how: ``any``: an image has the labels that at least one reader found, but a label for a normal image only if it
-            has no other.
-            ``majority``: those that more than half of the readers found; labels of exactly half are uncertain.
-            Those of fewer are ``outvoted``.
-            ``unanimous``: those that all readers found; labels of only some of them are uncertain.
+    - ``any``: an image has the labels that at least one reader found, but a label for a normal image only if it has no
+      other.
+    - ``majority``: those that more than half of the readers found; labels of exactly half are uncertain. Those of fewer
+      are ``outvoted``.
+    - ``unanimous``: those that all readers found; labels of only some of them are uncertain.
     """
     each_row = rows.index.to_series().astype("str").radd("row ")
     readers = each_row if readers is None else readers.fillna(each_row)
@@ -199,11 +196,8 @@ def locate(rows: pd.DataFrame, paths: "pd.Series[str]", *spellings: "pd.Series[s
     """Find the images named by the rows of ``read_labels``.
 
     The images on disk are named by their ``paths`` and, in order of precedence, by ``spellings``, null where an image
-    has none.
-
-    Returns:
-        The rows with ``path``, null if the image is not on disk, and the path as ``image`` if it is. Rows of missing
-        images are no longer refused, except for names that lead out of the folder or that several images have.
+    has none. The result has ``path``, null if the image is not on disk, and the path as ``image`` if it is. Rows of
+    missing images are no longer refused, except for names that lead out of the folder or that several images have.
     """
     index: dict[str, str] = {}
     for names in (paths, *spellings):

@@ -82,15 +82,9 @@ def read(folder: Path, *, follow_links: bool = False) -> Listing:
 def read_boxes(folders: Mapping[str, Path], rows: pd.DataFrame) -> pd.DataFrame:
     """Read the boxes around findings of images, rows of the manifest, from the lists in the folder of each source.
 
-    Fractions of the sides stay valid in the prepared images, because the images of NIH are square. Boxes of images with
-    another aspect ratio would have to follow the padding of ``resolution.mode: fit``.
-
-    Returns:
-        One row per distinct box: ``sha256`` of the image, ``finding`` (a label of the label table), and ``SIDES``,
-        fractions of the image's sides, float64 in [0, 1]. Boxes are clipped to the image.
-
-    Raises:
-        UserError: a box list is missing or cannot be read, or its name is not that of a box list.
+    There is one row per distinct box: ``sha256`` of the image, ``finding`` (a label of the label table), and ``SIDES``,
+    fractions of the image's sides, float64 in [0, 1], clipped to the image. They stay valid in the prepared images,
+    because the images of NIH are square. `UserError` is raised if a box list is missing or cannot be read.
     """
     types = {"sha256": "str", "finding": "str", **dict.fromkeys(SIDES, "float64")}
     parts = [pd.DataFrame(columns=list(types)).astype(types)]

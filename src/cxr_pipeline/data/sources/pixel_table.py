@@ -23,11 +23,8 @@ _SUFFIXES = (".csv", ".csv.gz")
 def read(folder: Path, *, label: str = "label", labels: tuple[str, ...] = (), patient_id: str | None = None) -> Listing:
     """List the rows of the table without reading their pixels; the first is ``row 00000000``.
 
-    Args:
-        folder: the table's file, or a folder with no other table in it.
-        label: the column of the label.
-        labels: names of the labels in the order of their numbers; if empty, the text of the column.
-        patient_id: the column of the patient.
+    ``folder`` is the table's file, or a folder with no other table in it, and ``label`` and ``patient_id`` are columns.
+    ``labels`` are the names of the labels in the order of their numbers; if empty, the text of the column.
     """
     file = find_container(folder, _SUFFIXES)
     columns = [label] if patient_id is None else [label, patient_id]

@@ -46,8 +46,7 @@ def hide_patients(listing: Listing, key_file: Path) -> Listing:
 def key_fingerprint(key_file: Path, *, make: bool) -> str | None:
     """Return 12 hexadecimal digits that identify the key without revealing it; None if there is none and not ``make``.
 
-    Raises:
-        UserError: the key is too short or cannot be read, or ``key_file`` cannot be written.
+    The errors are those of `pseudonyms`.
     """
     if not make and VARIABLE not in os.environ and not key_file.exists():
         return None

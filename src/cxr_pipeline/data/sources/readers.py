@@ -55,12 +55,7 @@ class FileReader:
     follow_links: bool = False
 
     def read(self, path: str) -> bytes:
-        """Read the image with a path relative to ``folder``.
-
-        Raises:
-            ImageRefused: ``outside_source``: the path or a link in it leads out of the folder; ``too_large``: above 256
-                MiB; ``unreadable``: missing, not a regular file, or not readable by this user; ``not_chest``.
-        """
+        """Read the image with a path relative to ``folder``; refuse it as `resolve`, `read_bytes` and `check_chest`."""
         content = read_bytes(self.resolve(path))
         check_chest(content, modalities=self.modalities, body_parts=self.body_parts)
         return content
@@ -73,11 +68,7 @@ class FileReader:
         return None
 
     def resolve(self, path: str) -> Path:
-        """Return the file of an image, with links resolved.
-
-        Raises:
-            ImageRefused: ``unreadable`` or ``outside_source``.
-        """
+        """Return the file of an image, with links resolved; refuse it as ``unreadable`` or ``outside_source``."""
         try:
             file = Path(os.path.realpath(self.folder / path, strict=True))
         except (OSError, ValueError) as error:
@@ -98,13 +89,9 @@ class RowReader:
     folder: Path
 
     def read(self, path: str) -> bytes:
-        """Encode the row with that number as a BMP file.
+        """Encode the row with that number as a BMP file; refuse a row without an image as ``unreadable``.
 
         The bytes depend on the pixels only, while those of a PNG file would change with the version of a library.
-
-        Raises:
-            ImageRefused: ``unreadable``: the row does not exist or contains no image.
-            UserError: the unpacked images were damaged since they were opened.
         """
         images, faults = self._open()
         if path not in images:
@@ -154,13 +141,10 @@ def accepting(recipe: Recipe, readers: Iterable["Reader"]) -> Recipe:
 
 
 def content_hashes(reader: Reader, paths: Sequence[str], *, cache: Path | None = None) -> pd.DataFrame:
-    """Return the SHA-256 of many images, computed on as many threads as there are cores.
+    """Return ``sha256`` (64 hexadecimal digits), ``reason`` and ``detail`` of images, in the order of ``paths``.
 
-    The hash in the folder ``cache`` is used if the size and modification time of the file have not changed.
-
-    Returns:
-        ``sha256`` (64 hexadecimal digits), ``reason`` and ``detail``, in the order of ``paths``. Refused and empty
-        images have no ``sha256``; all others have no ``reason``.
+    Refused and empty images have no ``sha256``; all others have no ``reason``. The hash in the folder ``cache`` is used
+    if the size and modification time of the file have not changed.
     """
     rows: dict[str, tuple[str | None, str | None, str | None]] = {}
     keys: dict[str, str] = {}
@@ -215,9 +199,6 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BinaryIO], Iterator[
     The store, below ``folder``, is named by the content of the container and by ``how`` it is read, so a changed
     container gets a new one. After a kill, the blocks that were written are kept. ``blocks`` yields the images, all of
     the same size, from the opened container; it raises ``UserError`` for content that it cannot read.
-
-    Raises:
-        UserError: the container cannot be read, or the folder cannot be written, or the disk is full.
     """
     with explained(container, "a file with images"):
         sha256 = _content_hash(container, folder / "content_hashes")

@@ -36,11 +36,8 @@ def read_table(file: Path, names: Sequence[str] | None, *, optional: Sequence[st
     A file that does not end in ``.parquet`` or ``.pq`` is read as CSV, which may be compressed by gzip. Cells are
     separated by commas, semicolons, tabs or bars; the text is UTF-8, UTF-16 with a byte order mark, or Windows-1252.
 
-    Returns:
-        The columns, named as in ``names`` and ``optional``.
-
-    Raises:
-        UserError: the table is missing, cannot be read, lacks a column or has it twice.
+    The columns of the result are named as in ``names`` and ``optional``. `UserError` is raised if the table is missing,
+    cannot be read, lacks a column or has it twice.
     """
     with explained(file, "a table: Parquet, or CSV with a header"):
         if file.suffix.lower() in (".parquet", ".pq"):

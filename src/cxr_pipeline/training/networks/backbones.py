@@ -37,10 +37,8 @@ MINUS_ONE_TO_ONE: Normalisation = ([1 / 127.5] * 3, [-1.0] * 3)
 class Backbone:
     """A network without its classifier; call it to add its layers to a graph.
 
-    Args:
-        normalisation: scale and offset that its ImageNet weights expect.
-        cut: default layer from which it is fine-tuned; no path of the graph bypasses it.
-        more_levels: layers whose feature maps can be pooled besides those of the cut and of the last layer.
+    ``cut`` is the default layer from which it is fine-tuned, which no path of the graph bypasses. Feature maps of
+    ``more_levels`` can be pooled besides those of the cut and of the last layer.
     """
 
     name: str

@@ -44,7 +44,7 @@ def build_model(
     Args:
         name: one of `NETWORKS`.
         size: side S of an image in pixels, at least that of `SMALLEST_SIZES`.
-        weights_file: pretrained weights of the backbone without its top, or None.
+        weights_file: pretrained weights of the backbone, see `load_weights`.
         n_outputs: number of outputs, k.
         exclusive: end in a softmax over the outputs; otherwise in k sigmoids.
         head_units: units of the dense layer before the outputs; 0 for none.
@@ -55,9 +55,6 @@ def build_model(
 
     Returns:
         Model from ``image`` [n, S, S, 1] (uint8 or float, 0..255) to ``probability`` [n, k] (float32, 0..1).
-
-    Raises:
-        UserError: the weights do not fit the network.
     """
     # Keras numbers unnamed layers over the whole process, but features and checkpoints need the same names in every
     # process.

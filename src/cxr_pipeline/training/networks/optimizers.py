@@ -14,12 +14,9 @@ def build_optimizer(
 
     See Loshchilov and Hutter, "SGDR", arXiv:1608.03983, and "Decoupled Weight Decay", arXiv:1711.05101.
 
-    Args:
-        name: ``adam``, ``adamw``, ``adamax``, ``sgd`` (momentum 0.9) or ``rmsprop``.
-        learning_rate: learning rate of the first step.
-        schedule: ``constant``, or ``cosine`` from the learning rate to zero over ``total_steps``.
-        weight_decay: fraction of a weight, times the learning rate, that each step subtracts.
-        total_steps: number of steps of the phase.
+    The names are ``adam``, ``adamw``, ``adamax``, ``sgd`` (momentum 0.9) and ``rmsprop``; the schedules ``constant``
+    and ``cosine``, from the learning rate to zero over ``total_steps``. ``weight_decay`` is the fraction of a weight,
+    times the learning rate, that each step subtracts.
     """
     classes = {
         "adam": keras.optimizers.Adam,

@@ -31,12 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class PublishedWeights(NamedTuple):
-    """ImageNet weights that Keras publishes for a backbone without its top.
-
-    Args:
-        path: path of the file on Keras' server.
-        md5: MD5 of the file; None if Keras publishes none.
-    """
+    """ImageNet weights that Keras publishes for a backbone without its top, with an MD5 or None."""
 
     path: str
     md5: str | None
@@ -85,11 +80,7 @@ def is_pretrained(architecture: str, weights: str) -> bool:
 
 
 def check_weights(architecture: str, weights: str, raw: Path, *, task: str) -> None:
-    """Check, before any work and without TensorFlow, that `find_weights` will succeed for a task.
-
-    Raises:
-        UserError: a file is missing or damaged, or must be downloaded and the server cannot be reached.
-    """
+    """Raise `UserError` before any work, without TensorFlow, if `find_weights` will not succeed for a task."""
     if not is_pretrained(architecture, weights) or _find_local(architecture, weights, raw):
         return
     url = PUBLISHED[architecture].url
@@ -109,10 +100,8 @@ def find_weights(architecture: str, weights: str, raw: Path) -> Path | None:
     """Return the file of pretrained weights, or None for a network that starts from random weights.
 
     ``weights`` is ``none``; ``imagenet``, looked for in ``<raw>/weights`` and in Keras' cache before it is downloaded;
-    or a path, absolute or relative to the working folder or to `raw`, the folder of the raw data.
-
-    Raises:
-        UserError: the file is missing or damaged, or cannot be downloaded.
+    or a path, absolute or relative to the working folder or to `raw`, the folder of the raw data. `UserError` is raised
+    if the file is missing or damaged, or cannot be downloaded.
     """
     if not is_pretrained(architecture, weights):
         return None
@@ -120,11 +109,7 @@ def find_weights(architecture: str, weights: str, raw: Path) -> Path | None:
 
 
 def content_digest(architecture: str, weights: str, raw: Path) -> str | None:
-    """Return the MD5 of the weights file; None without one, and for the file that Keras publishes, downloaded or not.
-
-    Raises:
-        UserError: a file given by the user is missing or damaged.
-    """
+    """Return the MD5 of the weights file; None without one, and for the file that Keras publishes."""
     file = _find_local(architecture, weights, raw) if is_pretrained(architecture, weights) else None
     published = weights == "imagenet" and file is not None and file.name == PUBLISHED[architecture].file
     return None if file is None or published else _md5(file)
@@ -133,10 +118,8 @@ def content_digest(architecture: str, weights: str, raw: Path) -> str | None:
 def load_weights(backbone: Model, file: Path) -> None:
     """Load weights saved by Keras 3 (``.weights.h5``) or earlier (``.h5``) into a backbone without its top.
 
-    The weights of a top in the file are not used.
-
-    Raises:
-        UserError: the file is damaged, holds the weights of another network, or values that are not finite numbers.
+    The weights of a top in the file are not used. `UserError` is raised if the file is damaged, holds the weights of
+    another network, or values that are not finite numbers.
     """
     names = {layer.name for layer in backbone.layers if layer.weights}
     remedy = f"Give a file with the weights of {backbone.name}, or set model.weights to imagenet or none."
