@@ -35,10 +35,8 @@ class _Loader(SourceFileLoader):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what the block writes to the standard error of the process, unless it fails.
-
-    TensorFlow's C++ libraries log before they read their logging level.
-    """
+    """Hide what the block writes to the standard error of the process, unless it fails."""
+    # TensorFlow's C++ libraries log before they read their logging level.
     sys.stderr.flush()
     standard_error = os.dup(2)
     with tempfile.TemporaryFile() as log:

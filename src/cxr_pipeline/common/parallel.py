@@ -107,10 +107,6 @@ def map_in_order(
     Items are read as the workers need them: at most ``pending``, by default twice the workers or threads, are submitted
     but not yet yielded. A worker that is killed is replaced, and its item is tried again a few times before
     `Unavailable` is raised.
-
-    Example:
-        >>> list(map_in_order(abs, [-3, 2], workers=1))
-        [3, 2]
     """
     if workers == 1:
         threads = ThreadPoolExecutor(THREADS)

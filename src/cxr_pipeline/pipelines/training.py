@@ -22,7 +22,7 @@ def fit_model(
     folders: Folders,
 ) -> tuple[Any, pd.DataFrame]:
     """Train the network and log each epoch to MLflow."""
-    from cxr_pipeline.training.callbacks import run_epoch_callback
+    from cxr_pipeline.training.checkpoints import run_epoch_callback
     from cxr_pipeline.training.fitting import fit
     from cxr_pipeline.training.image_sets import image_sets
 

@@ -11,7 +11,9 @@ import json
 import logging
 import os
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +23,16 @@ from cxr_pipeline.common.files import written_atomically
 
 Row = dict[str, float | str | int]
 Arrays = list[np.ndarray]
+EpochCallback = Callable[[Row], None]
 
 # Checkpoints of finished training are kept for later runs of the same configuration. The largest, of a fine-tuned
 # DenseNet121 with a different epoch for every metric, takes about 0.2 GB, so that there is room for several ablations.
 MAX_BYTES = 4 * 2**30
 
 logger = logging.getLogger(__name__)
+
+# A context variable, because a Kedro session cannot pass a callback to the training.
+_callback: ContextVar[EpochCallback | None] = ContextVar("epoch_callback", default=None)
 
 
 @dataclass
@@ -88,3 +94,19 @@ def prune(folder: Path, max_bytes: int = MAX_BYTES) -> None:
         total += stat.st_size
         if total > max_bytes:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def epoch_callback(callback: EpochCallback) -> Iterator[None]:
+    """Call a function with the row of each saved epoch in this context; an exception in it stops the training."""
+    token = _callback.set(callback)
+    try:
+        yield
+    finally:
+        _callback.reset(token)
+
+
+def run_epoch_callback(row: Row) -> None:
+    """Call the callback of this context, if there is one, with the history row of an epoch."""
+    if callback := _callback.get():
+        callback(row)

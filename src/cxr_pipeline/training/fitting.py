@@ -27,7 +27,7 @@ from rich.progress import Progress
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.training.checkpoints import Arrays, PhaseState, Row, prune
-from cxr_pipeline.training.epoch_selection import MONITORS, EpochSelector, validation_metrics
+from cxr_pipeline.training.epoch_selection import MONITORS, validation_metrics
 from cxr_pipeline.training.features import Images, weights_digest
 from cxr_pipeline.training.image_sets import ImageSet, batches, epoch_order, image_inputs
 from cxr_pipeline.training.networks.build import FLOAT32_LAYERS
@@ -86,7 +86,6 @@ def fit(
         settings,
         exclusive,
         on_epoch,
-        selector=settings.selector,
         loss=build_loss(settings.loss, prevalence=train.prevalence, exclusive=exclusive),
     )
     history = trainer.run(phases)
@@ -117,7 +116,6 @@ class Trainer:
     settings: TrainingSettings
     exclusive: bool
     on_epoch: Callable[[Row], None]
-    selector: EpochSelector
     loss: Loss
 
     def run(self, phases: Sequence[Phase]) -> list[Row]:
@@ -131,7 +129,7 @@ class Trainer:
             state, n_epochs = self._run_phase(phase, self.folder / f"{digest[:32]}.npz", history)
             n_earlier = len(history)
             history += state.history[:n_epochs]
-            selected = self.selector.select(history) - n_earlier
+            selected = self.settings.selector.select(history) - n_earlier
             # If an epoch of an earlier phase is still selected, this phase started from its weights.
             _assign(phase.network.weights, state.selected[selected] if selected >= 0 else initial)
             _assign(_random_states(phase.network), state.random.get(n_epochs - 1, []))
@@ -156,7 +154,7 @@ class Trainer:
 
     def _n_epochs(self, phase: Phase, state: PhaseState) -> int | None:
         """Return the number of epochs of the phase, or None if it needs more epochs than the state has."""
-        if (stop := self.selector.stop(state.history)) is not None:
+        if (stop := self.settings.selector.stop(state.history)) is not None:
             return stop
         return phase.settings.epochs if len(state.history) == phase.settings.epochs else None
 
@@ -229,7 +227,7 @@ class Trainer:
 
     def _selected_by(self, monitor: str, history: Sequence[Row], earlier: Sequence[Row]) -> int:
         """Return the epoch of this phase that a metric selects; it is negative for an epoch of an earlier phase."""
-        selector = replace(self.selector, monitor=monitor)
+        selector = replace(self.settings.selector, monitor=monitor)
         return selector.select([*earlier, *history[: selector.stop(history)]]) - len(earlier)
 
 

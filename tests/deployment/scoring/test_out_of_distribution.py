@@ -105,7 +105,7 @@ def test_the_sample_follows_images_that_come_and_go(score, phantom_folder):
     predictions, screening = score(phantom_folder)
     assert (screening.n_seen, len(predictions.features)) == (10, 6)
     for image in screening.sample(find_images(str(phantom_folder), key="k"))[:3]:
-        (phantom_folder / image.path).unlink()
+        (phantom_folder / image).unlink()
     predictions, screening = score(phantom_folder)
     assert len(predictions.features) == 6
     assert screening.n_seen <= 3

@@ -13,7 +13,7 @@ from cxr_pipeline.common.errors import Terminated, UserError
 from cxr_pipeline.experiments import search
 from cxr_pipeline.framework.processes import cell, trial
 from cxr_pipeline.tracking import runs
-from cxr_pipeline.training.callbacks import run_epoch_callback
+from cxr_pipeline.training.checkpoints import run_epoch_callback
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
 

@@ -110,10 +110,8 @@ def _windows(values: NDArray[np.float64], header: "Dataset") -> Iterator[NDArray
 
 
 def _apply_luts(keyword: str, values: NDArray[Any], header: "Dataset") -> Iterator[tuple[NDArray[np.float64], int]]:
-    """Yield values mapped by each LUT of a sequence that can be applied, and the entry for white (C.11.2.1.1).
-
-    pydicom's function accepts LUTs of 8 and 16 bits only, and fails for 8 bits and more than 256 entries.
-    """
+    """Yield values mapped by each LUT of a sequence that can be applied, and the entry for white (C.11.2.1.1)."""
+    # pydicom's function accepts LUTs of 8 and 16 bits only, and fails for 8 bits and more than 256 entries.
     for item in value(header, keyword) or ():
         descriptor, data = numbers(item, "LUTDescriptor"), value(item, "LUTData")
         if len(descriptor) != 3 or not np.isfinite(descriptor).all() or not data:
@@ -188,12 +186,7 @@ def _stretch_table(values: NDArray[Any], counts: NDArray[Any]) -> NDArray[np.uin
 
 
 def _possible_values(dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return all values of an integer type of 8 or 16 bits, in the order of ``_histogram`` and ``_look_up``.
-
-    Example:
-        >>> _possible_values(np.dtype("int8"))[[0, 1, 127, 128, 255]]
-        array([   0,    1,  127, -128,   -1], dtype=int8)
-    """
+    """Return all values of an integer type of 8 or 16 bits, in the order of ``_histogram`` and ``_look_up``."""
     bits = np.dtype(f"u{dtype.itemsize}")
     return np.arange(1 << 8 * bits.itemsize, dtype=bits).view(dtype.newbyteorder("="))
 

@@ -30,11 +30,6 @@ class Recipe:
 
     Images above ``max_megapixels`` are refused, as are new DICOM images whose Modality or Body Part Examined the
     sources of the training images would not accept. This changes no pixels and is not part of the digest.
-
-    Example:
-        >>> recipe = Recipe(size=224, mode="fit", max_megapixels=100)
-        >>> Recipe.from_dict(recipe.to_dict()) == recipe
-        True
     """
 
     size: int

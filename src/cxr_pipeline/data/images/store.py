@@ -43,11 +43,6 @@ class PreparedImages:
 
     An image is identified by the SHA-256 of its file, and is decoded once for all files, tasks and runs; refusals are
     stored, too. After a kill, ``fill`` resumes where it stopped. Several processes can fill a store at once.
-
-    Example:
-        >>> images = PreparedImages(Path("images"), Recipe(size=224, mode="fit", max_megapixels=100))
-        >>> PreparedImages.from_dict(images.to_dict()) == images
-        True
     """
 
     root: Path

@@ -26,21 +26,8 @@ _MIN_FOR_PROGRESS_BAR = 1000
 
 
 @dataclass(frozen=True)
-class ImageFile:
-    """An image or a link to one, with its path below the folder as given by the operating system."""
-
-    path: str
-    link: bool
-
-    @property
-    def name(self) -> str:
-        r"""Return the path as text; bytes that are not UTF-8 are written as ``\xff``."""
-        return os.fsencode(self.path).decode("utf-8", "backslashreplace")
-
-
-@dataclass(frozen=True)
 class ImageFolder:
-    """The images below a folder, without links in its path, and its subfolders, sorted by path.
+    """The paths of the images below a folder, itself without links, as given by the operating system, and sorted.
 
     Hidden files and folders are skipped. Links to folders are not followed: a link that leads out of the folder is
     listed itself, as is a subfolder that cannot be read, so that scoring refuses it by name. Only the names of one
@@ -49,52 +36,51 @@ class ImageFolder:
     Example:
         >>> for name in ("b.png", "a.png", "notes.txt"):
         ...     (tmp_path / name).touch()
-        >>> [image.path for image in ImageFolder(tmp_path)]
+        >>> list(ImageFolder(tmp_path))
         ['a.png', 'b.png']
     """
 
     root: Path
 
-    def __iter__(self) -> Iterator[ImageFile]:
-        pending: list[ImageFile | str] = [""]
+    def __iter__(self) -> Iterator[str]:
+        pending = self._entries("")[::-1]
         while pending:
             entry = pending.pop()
-            if isinstance(entry, ImageFile):
-                yield entry
-            else:
+            if entry.endswith("/"):
                 pending.extend(reversed(self._entries(entry)))
+            else:
+                yield entry
 
-    def sample(self, at_most: int, *, seed: int) -> list[ImageFile]:
+    def sample(self, at_most: int, *, seed: int) -> list[str]:
         """Return a random sample of the images, in no particular order.
 
         A hash of each path and the seed decides: when images are added, they replace only some of the sample.
         """
 
-        def key(image: ImageFile) -> bytes:
-            return hashlib.blake2b(b"%d %s" % (seed, os.fsencode(image.path)), digest_size=8).digest()
+        def key(path: str) -> bytes:
+            return hashlib.blake2b(b"%d %s" % (seed, os.fsencode(path)), digest_size=8).digest()
 
         return nsmallest(at_most, self, key=key)
 
-    def _entries(self, folder: str) -> list[ImageFile | str]:
-        """Return the images of one folder and the paths of its subfolders, in the order of all paths."""
-        found: dict[bytes, ImageFile | str] = {}
+    def _entries(self, folder: str) -> list[str]:
+        """Return the images of one folder and, with a slash at their end, its subfolders, in the order of all paths."""
+        found: list[str] = []
         try:
             with os.scandir(os.path.join(self.root, folder)) as entries:  # noqa: PTH118 Path is slow for many images
                 for entry in entries:
-                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    path = f"{folder}{entry.name}"
                     if entry.name.startswith("."):
                         continue
                     if _is_folder(entry):
                         if not entry.is_symlink():
-                            # With a slash, because "a/1.png" comes after "a-1.png".
-                            found[os.fsencode(f"{path}/")] = path
+                            found.append(f"{path}/")
                         elif leads_out(self.root, path):
-                            found[os.fsencode(path)] = ImageFile(path, link=True)
+                            found.append(path)
                     elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-                        found[os.fsencode(path)] = ImageFile(path, link=entry.is_symlink())
+                        found.append(path)
         except OSError:
-            return [ImageFile(folder, link=False)]
-        return [found[key] for key in sorted(found)]
+            return [folder.rstrip("/")]
+        return sorted(found, key=os.fsencode)
 
 
 def find_images(folder: str | None, *, key: str) -> ImageFolder:

@@ -56,7 +56,7 @@ class NewImages:
     def from_folder(cls, folder: str | None, *, key: str) -> NewImages:
         """List every image below a folder, the value of the parameter ``key``; patients and labels are unknown."""
         images = find_images(folder, key=key)
-        paths = pd.Series([image.path for image in images], dtype=object)
+        paths = pd.Series(list(images), dtype=object)
         table = pd.DataFrame({"source": "", "path": paths, "patient_id": pd.Series(None, paths.index, dtype="str")})
         # The model's recipe decides which are accepted.
         return cls({"": FileReader(images.root, modalities=(), body_parts=())}, table)

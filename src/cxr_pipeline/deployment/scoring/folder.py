@@ -27,7 +27,8 @@ from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.common.parallel import map_in_order, n_cores
 from cxr_pipeline.data.images.recipe import Recipe, prepare_files
-from cxr_pipeline.data.sources.folders import ImageFile, ImageFolder
+from cxr_pipeline.data.sources.folders import ImageFolder
+from cxr_pipeline.data.sources.listing import printable
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, output_columns
 
 if TYPE_CHECKING:
@@ -154,13 +155,13 @@ class _Scorer:
         row = np.dtype([("probability", np.float64, (len(rule.outputs),)), *((name, f"S{longest}") for name in _TEXT)])
         self._rows = ArrayStore(folder / "rows", row)
         self._used: set[Path] = set()
-        self._sample = frozenset(image.path for image in screening.sample(images)) if screening else frozenset()
+        self._sample = frozenset(screening.sample(images)) if screening else frozenset()
         self._features = ArrayStore(folder / "features", screening.feature_type if screening else np.uint8)
         self._sampled: dict[str, Any] = {}
         self.n_kept = 0
         self.schema = self._table([], np.empty(0, row)).schema
 
-    def score(self, window: Sequence[ImageFile], *, advance: Callable[[int], object]) -> pa.Table:
+    def score(self, window: Sequence[str], *, advance: Callable[[int], object]) -> pa.Table:
         """Score the images of a window that have no current row, and return the rows of all."""
         keys = [_key(self._root, image) for image in window]
         rows = np.empty(len(window), self._rows.dtype)
@@ -173,7 +174,7 @@ class _Scorer:
                 rows[place] = row
         self.n_kept += len(window) - len(new)
         advance(len(window) - len(new))
-        paths = [window[place].path for place in new]
+        paths = [window[place] for place in new]
         prepared = _prepare(self._root, paths, self._classifier.recipe, pending=2 * self._batch_size)
         shard_rows = -(-_SHARD_ROWS // self._batch_size) * self._batch_size
         for shard in _chunks(new, shard_rows):
@@ -182,7 +183,7 @@ class _Scorer:
                 rows[batch] = self._score_batch([window[place] for place in batch], images)
                 advance(len(batch))
             self._write([window[place] for place in shard], [keys[place] for place in shard], rows[shard])
-        return self._table([image.name for image in window], rows)
+        return self._table(list(map(printable, window)), rows)
 
     def finish(self) -> NDArray[Any] | None:
         """Remove rows and heat maps of missing images; return the features of the sample that could be prepared."""
@@ -191,40 +192,40 @@ class _Scorer:
             self._maps.remove_others()
         return np.array(list(self._sampled.values()), self._features.dtype) if self._screening else None
 
-    def _current_row(self, image: ImageFile, key: str) -> Any:
+    def _current_row(self, image: str, key: str) -> Any:
         """Return the stored row of an image; None if it, the heat map or the features that it needs are missing."""
         if self._rows.missing([key]):
             return None
         row = self._rows.read([key])[0]
-        if self._maps and row["status"] == b"scored" and not self._maps.keep(image.name):
+        if self._maps and row["status"] == b"scored" and not self._maps.keep(printable(image)):
             return None
-        if image.path in self._sample:
+        if image in self._sample:
             if not self._features.missing([key]):
-                self._sampled[image.path] = self._features.read([key])[0]
+                self._sampled[image] = self._features.read([key])[0]
             elif row["reason"] in (b"", OUT_OF_DISTRIBUTION.encode()):  # others have no features
                 return None
         self._used.add(self._rows.shard_of(key))
         return row
 
-    def _score_batch(self, files: Sequence[ImageFile], prepared: Sequence[Prepared]) -> NDArray[Any]:
+    def _score_batch(self, paths: Sequence[str], prepared: Sequence[Prepared]) -> NDArray[Any]:
         if self._screening:
             table, features = self._screening.score_batch(prepared)
-            usable = (file.path for file, image in zip(files, prepared, strict=True) if isinstance(image, np.ndarray))
+            usable = (path for path, image in zip(paths, prepared, strict=True) if isinstance(image, np.ndarray))
             self._sampled |= {path: row for path, row in zip(usable, features, strict=True) if path in self._sample}
         else:
             table = self._classifier.score_batch(prepared)
         if self._maps:
-            self._maps.write([file.name for file in files], prepared, table)
+            self._maps.write(list(map(printable, paths)), prepared, table)
         rows = np.empty(len(table), self._rows.dtype)
         rows["probability"] = table[self._columns]
         for name in _TEXT:
             rows[name] = [text.encode() for text in table[name].fillna("")]
         return rows
 
-    def _write(self, files: Sequence[ImageFile], keys: Sequence[str], rows: NDArray[Any]) -> None:
+    def _write(self, paths: Sequence[str], keys: Sequence[str], rows: NDArray[Any]) -> None:
         lasting = [place for place, key in enumerate(keys) if key and rows["reason"][place] not in _TEMPORARY_REASONS]
-        sampled = [place for place in lasting if files[place].path in self._sampled]
-        features = np.array([self._sampled[files[place].path] for place in sampled], self._features.dtype)
+        sampled = [place for place in lasting if paths[place] in self._sampled]
+        features = np.array([self._sampled[paths[place]] for place in sampled], self._features.dtype)
         self._features.write([keys[place] for place in sampled], features)
         self._rows.write([keys[place] for place in lasting], rows[lasting])
         self._used.update(self._rows.shard_of(keys[place]) for place in lasting)
@@ -245,17 +246,15 @@ def _settings_digest(classifier: ImageClassifier, root: Path, scored_by: str, sc
     return json_digest([*settings, screening.settings if screening else None])[:16]
 
 
-def _key(root: Path, image: ImageFile) -> str:
+def _key(root: Path, path: str) -> str:
     """Return 32 hex digits of an image's path, size and modification time; empty for links and anything but files."""
-    if image.link:
-        return ""
     try:
-        status = os.stat(root / image.path)  # noqa: PTH116
+        status = os.lstat(root / path)
     except OSError:
         return ""
     if not stat.S_ISREG(status.st_mode):
         return ""
-    name = b"%d %d " % (status.st_size, status.st_mtime_ns) + os.fsencode(image.path)
+    name = b"%d %d " % (status.st_size, status.st_mtime_ns) + os.fsencode(path)
     return hashlib.blake2b(name, digest_size=16).hexdigest()
 
 

@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.sources.folders import ImageFile, ImageFolder
+from cxr_pipeline.data.sources.folders import ImageFolder
 from cxr_pipeline.deployment.classifier import ImageClassifier, Prepared, output_columns
 from cxr_pipeline.deployment.drift.image_features import FeatureExtractor
 from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
@@ -58,7 +58,7 @@ class Screening:
             digest.update(name.encode() + values.tobytes())
         return [*self._parameters, digest.hexdigest()]
 
-    def sample(self, images: ImageFolder) -> list[ImageFile]:
+    def sample(self, images: ImageFolder) -> list[str]:
         """Sample the images for the drift check."""
         return images.sample(self._max_images, seed=self._seed)
 

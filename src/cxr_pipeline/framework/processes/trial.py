@@ -21,8 +21,7 @@ from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.exit import clean_exit
 from cxr_pipeline.framework.processes import cell
 from cxr_pipeline.tracking import runs
-from cxr_pipeline.training.callbacks import epoch_callback
-from cxr_pipeline.training.checkpoints import Row
+from cxr_pipeline.training.checkpoints import Row, epoch_callback
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
 

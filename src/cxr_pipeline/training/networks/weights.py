@@ -48,18 +48,15 @@ class PublishedWeights(NamedTuple):
 
 
 _KERNELS = "weights_tf_dim_ordering_tf_kernels"
-_MOBILENET = f"mobilenet_v2/mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5"
-PUBLISHED = {
-    name: PublishedWeights(path, md5)
-    for name, path, md5 in (
-        ("densenet121", f"densenet/densenet121_{_KERNELS}_notop.h5", "30ee3e1110167f948a6b9946edeeb738"),
-        ("vgg16", f"vgg16/vgg16_{_KERNELS}_notop.h5", "6d6bbae143d832006294945121d1f1fc"),
-        ("resnet50", f"resnet/resnet50_{_KERNELS}_notop.h5", "4d473c1dd8becc155b73f8504c6f6626"),
-        ("inceptionv3", f"inception_v3/inception_v3_{_KERNELS}_notop.h5", "bcbd6486424b2319ff4ef7d526e38f63"),
-        ("mobilenetv2", _MOBILENET, None),
-        ("efficientnetv2b0", "efficientnet_v2/efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff"),
-    )
+_FILES = {
+    "densenet121": (f"densenet/densenet121_{_KERNELS}_notop.h5", "30ee3e1110167f948a6b9946edeeb738"),
+    "vgg16": (f"vgg16/vgg16_{_KERNELS}_notop.h5", "6d6bbae143d832006294945121d1f1fc"),
+    "resnet50": (f"resnet/resnet50_{_KERNELS}_notop.h5", "4d473c1dd8becc155b73f8504c6f6626"),
+    "inceptionv3": (f"inception_v3/inception_v3_{_KERNELS}_notop.h5", "bcbd6486424b2319ff4ef7d526e38f63"),
+    "mobilenetv2": (f"mobilenet_v2/mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5", None),
+    "efficientnetv2b0": ("efficientnet_v2/efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff"),
 }
+PUBLISHED = {name: PublishedWeights(*file) for name, file in _FILES.items()}
 
 SMALL_NETWORKS = ("small_cnn", "cnn")
 ARCHITECTURES = (*SMALL_NETWORKS, *PUBLISHED)
