@@ -101,9 +101,7 @@ class ArrayStore:
     def read(self, keys: Sequence[str]) -> NDArray[Any]:
         """Read arrays in the given order, [n, *shape]; only the requested rows of the shards are read.
 
-        Raises:
-            KeyError: a key is not stored.
-            UserError: a shard was damaged since the store was opened; it is removed.
+        `KeyError` is raised if a key is not stored, and `UserError` if a shard was damaged since the store was opened.
         """
         values = np.empty((len(keys), *self.shape), self.dtype)
         for position, key in enumerate(keys):

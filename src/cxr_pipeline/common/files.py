@@ -17,10 +17,8 @@ _TEMPORARY = re.compile(r"\..+-[0-9a-f]{8}(\.\w+)?")
 def written_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary file next to ``path``, of the same suffix, and rename it to ``path`` when the block succeeds.
 
-    If the block fails, ``path`` is unchanged. The permissions follow the umask.
-
-    Raises:
-        UserError: the folder is not writable or the disk is full.
+    If the block fails, ``path`` is unchanged. The permissions follow the umask. `UserError` is raised if the folder is
+    not writable or the disk is full.
 
     Example:
         >>> with written_atomically(tmp_path / "note.txt") as temporary:

@@ -77,9 +77,7 @@ class RunLock:
     def acquire(self, command: str) -> None:
         """Acquire the lock without waiting, and record the pipelines that this process runs.
 
-        Raises:
-            Locked: another process holds the lock.
-            UserError: the folder of the lock is not writable.
+        `Locked` is raised if another process holds it, `UserError` if the folder of the lock is not writable.
         """
         try:
             self._record.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 """The manifest, one row per usable image, and the quarantine, one row per refused image.
 
-For each source, rows in the source = rows left out + rows read, and rows read = manifest + quarantine + rows whose
-image is not on disk.
+For each source, rows in it = rows left out + manifest + quarantine + rows whose image is not on disk.
 """
 
 import hashlib
@@ -46,13 +45,12 @@ def list_images(
     Of images with the same content, only the first in the order of the sources is kept; if their labels differ, none is
     kept. Images whose pixels cannot be used are refused by ``finalise``. For ``hash_cache`` see ``content_hashes``.
 
+    `UserError` is raised if none of the images of a source are on disk, or if there are not enough classes: with
+    exclusive classes, if fewer than two have images; otherwise, if none has both positive and negative images.
+
     Returns:
         Images (columns of the manifest), refused rows (``QUARANTINE_COLUMNS``), and for each source
         ``rows_in_source``, ``left_out`` (rows by reason), ``not_on_disk`` and ``notes``.
-
-    Raises:
-        UserError: none of the images of a source are on disk, or there are not enough classes: with exclusive classes,
-            fewer than two have images; otherwise, no class has both positive and negative images.
     """
     listed, refused_parts, counts = [], [], {}
     absent = ""
@@ -84,8 +82,8 @@ def finalise(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Separate the images of ``list_images`` into manifest and quarantine, the latter sorted by source and image.
 
-    ``refused_images`` has ``sha256``, ``reason`` and ``detail`` of the images that could not be decoded. `UserError` is
-    raised if there are not enough classes, as in ``list_images``.
+    ``refused_images`` has ``sha256``, ``reason`` and ``detail`` of the images that could not be decoded. There must be
+    enough classes, as in ``list_images``.
     """
     reasons = refused_images.drop_duplicates("sha256")[["sha256", "reason", "detail"]]
     undecodable = images[["source", "image", "sha256"]].merge(reasons, on="sha256")

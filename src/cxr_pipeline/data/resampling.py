@@ -1,7 +1,6 @@
 """Sampling plans: how often each training image is shown in an epoch.
 
-A hash of the image and the seed decides which images are repeated or omitted. The choice does not depend on the order
-of the rows, and changes little when images are added.
+A hash of image and seed decides which are repeated or omitted, so that the choice changes little when images are added.
 """
 
 from hashlib import blake2b

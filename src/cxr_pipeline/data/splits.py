@@ -38,9 +38,7 @@ def assign_splits(
 
     The result, as of ``with_gone_images``, does not depend on the order of the rows nor, for groups in the registry, on
     the seed and the shares. A patient whose source gives two splits is in both, which ``leakage.check_splits`` reports.
-
-    Raises:
-        UserError: the registry has images of one group in two splits, or contradicts a given split.
+    `UserError` is raised if the registry has images of one group in two splits, or contradicts a given split.
     """
     images = manifest[["source", "image", "sha256", "patient_id"]].assign(group=group_ids(manifest))
     images["earlier"] = _earlier_splits(images, registry, task)

@@ -1,9 +1,8 @@
 """Random changes of training images.
 
-The same Keras layers are used in two ways: in the graph of a network that is trained as a whole, with new random
-changes in each batch, and as numbered views of single images for a frozen backbone, whose features are computed once. A
-view depends on the image, its number, the seed and the strengths, but not on other images, so that cached features
-remain valid when images are added.
+The same Keras layers are used in the graph of a network that is trained as a whole, and for numbered views of single
+images, whose features are computed once. A view depends on the image, its number, the seed and the strengths, but not
+on other images, so that cached features remain valid when images are added.
 """
 
 from __future__ import annotations

@@ -54,8 +54,7 @@ class BackboneFeatures:
 
     Each is an ``ArrayStore`` in a subfolder named after a digest of everything that affects a value, except the
     augmentation: it is part of the key of an augmented view, so that features of unchanged images remain valid when it
-    changes. Reading an entry that was not prepared raises a ``KeyError``. The network ``lower`` maps images to the
-    activations at the cut, ``upper`` maps these to the pooled features.
+    changes. The network ``lower`` maps images to the activations at the cut, ``upper`` these to the pooled features.
     """
 
     def __init__(

@@ -64,9 +64,6 @@ def fit(
         The model with the weights of the selected epoch, and the history: ``phase``, ``epoch`` (from 1, over all
         phases), ``loss``, ``val_loss``, ``val_auc``, ``val_average_precision``, ``val_accuracy``, ``val_recall``,
         ``val_specificity``, ``learning_rate``, ``seconds``. Metrics are means over the outputs.
-
-    Raises:
-        UserError: the cut is not a layer of the backbone, or training diverges.
     """
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
@@ -104,11 +101,9 @@ def predict(model: keras.Model, images: Images, sha256s: Sequence[str], batch_si
 
 @dataclass(frozen=True)
 class Trainer:
-    """Train phase after phase as `fit` describes, with one checkpoint file per phase.
+    """Train phase after phase as `fit` describes, with one checkpoint file per phase."""
 
-    ``digest`` is that of everything that affects the result, except the metric that selects the epoch.
-    """
-
+    # Of everything that affects the result, except the metric that selects the epoch.
     digest: str
     folder: Path
     train: ImageSet

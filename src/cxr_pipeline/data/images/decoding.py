@@ -27,11 +27,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read an image file, which must be a regular file of at most 256 MiB.
-
-    Raises:
-        ImageRefused: ``unreadable`` or ``too_large``.
-    """
+    """Read a regular file of at most 256 MiB; refuse others as ``unreadable`` or ``too_large``."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -52,10 +48,8 @@ def decode(content: bytes, *, max_megapixels: float, note: Callable[[str], objec
     decoded, but may not look as intended.
 
     Images above ``max_megapixels`` are refused before their pixels are decoded; the limit is lower for pixels of more
-    than four bytes. With a limit of 100, no file of at most ``MAX_BYTES`` takes more than 2 GiB of memory or 10 s.
-
-    Raises:
-        ImageRefused: ``unreadable``, ``truncated``, ``empty``, ``too_large``, ``too_small`` or ``not_chest``.
+    than four bytes. With a limit of 100, no file of at most ``MAX_BYTES`` takes more than 2 GiB of memory or 10 s. An
+    `ImageRefused` error has one of the reasons in ``manifest.REASONS``.
 
     Example:
         >>> content = cv2.imencode(".png", np.arange(256, dtype=np.uint8).reshape(16, 16))[1].tobytes()

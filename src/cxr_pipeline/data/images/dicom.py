@@ -75,11 +75,8 @@ def decode_dicom(
     that can be applied and does not make all pixels equal; its range becomes 0 to 255. If there is none, values of up
     to 8 bits are kept, and values of more bits are scaled by `grey_levels.stretch`. MONOCHROME1 is inverted. Padding is
     ignored and becomes black. Images above ``max_megapixels`` are refused before their pixels are decoded. ``note``
-    receives a text for a window that does not fit the pixels.
-
-    Raises:
-        ImageRefused: ``unreadable`` (also several frames, an unsupported transfer syntax, no pixels), ``not_chest``
-            (colour), ``truncated``, ``too_large``, ``too_small`` or ``empty``.
+    receives a text for a window that does not fit the pixels. Several frames, unsupported transfer syntaxes and files
+    without pixels are refused as ``unreadable``, colour as ``not_chest``.
     """
     with without_warnings():
         stream = io.BytesIO(content)

@@ -50,12 +50,8 @@ def decode(pixel_data: bytes, syntax: str, options: Mapping[str, Any]) -> bytes:
     """Decode compressed pixel data in a transfer syntax with the options of `pydicom.pixels.as_pixel_options`.
 
     Returns the bytes of the pixels, row by row. Each thread that decodes at the same time has its own process, which is
-    kept for the next image.
-
-    Raises:
-        ValueError: the pixel data are damaged.
-        TimeoutError: decoding took more than ``MAX_CPU_SECONDS``.
-        MemoryError: the process could not be started, or was killed twice, most likely because memory ran out.
+    kept for the next image. `ValueError` is raised for damaged pixel data, `TimeoutError` after ``MAX_CPU_SECONDS``,
+    and `MemoryError` if the process could not be started, or was killed twice, most likely because memory ran out.
     """
     try:
         return _decode_once(pixel_data, syntax, options)

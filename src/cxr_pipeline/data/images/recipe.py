@@ -66,11 +66,7 @@ class Recipe:
 
 
 def prepare_content(content: bytes, recipe: Recipe) -> NDArray[np.uint8]:
-    """Convert the bytes of a new image file to the input of a network, uint8 [size, size].
-
-    Raises:
-        ImageRefused: the image cannot be used, or decoding failed unexpectedly.
-    """
+    """Convert the bytes of a new image file to the input of a network, uint8 [size, size], or refuse it."""
     try:
         check_chest(content, modalities=recipe.modalities, body_parts=recipe.body_parts)
         return recipe.prepare(content)

@@ -45,10 +45,6 @@ class Columns:
         one_hot: columns named after a label, with 1, 0 or -1 (uncertain). A row with any other text is refused.
         blank: meaning of an empty cell in a column of ``one_hot``.
         combine: labels of an image with several rows; see ``combine_readings``. If it is None, the rows have to agree.
-
-    Raises:
-        ValueError: there are no labels, or both kinds, or the separator is empty, or ``reader`` is given without
-            ``combine``.
     """
 
     image: str

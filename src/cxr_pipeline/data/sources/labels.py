@@ -73,9 +73,6 @@ class LabelMap:
         exclusive: whether an image has exactly one class. Otherwise an image may have any number of classes.
         task: name of the task, for messages.
 
-    Raises:
-        UserError: a label has two meanings.
-
     Example:
         >>> LabelMap({"normal": ["No Finding"], "abnormal": ["*"]}).class_of("Mass")
         'abnormal'
@@ -130,9 +127,8 @@ class LabelMap:
           else NaN if one is unknown or if the source does not use any of its labels; else 0. An image without a known
           class is left out (``uncertain``, or ``other_classes`` if its source does not use the labels of any class).
 
-        Returns:
-            With the index of ``images``: ``label_<class>`` (float64: 1, 0 or NaN; NaN in rows that are not used),
-            ``reason`` and ``detail`` of refused rows, and ``left_out``, the reason why a row is left out.
+        The table has the index of ``images``, ``label_<class>`` (float64: 1, 0 or NaN; NaN in rows that are not used),
+        ``reason`` and ``detail`` of refused rows, and ``left_out``, the reason why a row is left out.
         """
         # A release has few distinct combinations of labels: each is mapped once.
         distinct = images[list(_INPUTS)].drop_duplicates()

@@ -25,10 +25,7 @@ def pseudonyms(patients: "pd.Series[str]", key_file: Path) -> "pd.Series[str]":
 
     A hash without a key would hide nothing: there are few enough patient numbers to try them all. The key is the
     environment variable ``CXR_PSEUDONYM_KEY`` or else ``key_file``, which is created when first needed. With another
-    key, a patient has another pseudonym and split.
-
-    Raises:
-        UserError: the key is too short, or there is none and ``key_file`` cannot be written.
+    key, a patient has another pseudonym and split. `UserError` is raised if the key is too short or cannot be stored.
     """
     known = patients.dropna().unique()
     if not len(known):
@@ -44,10 +41,7 @@ def hide_patients(listing: Listing, key_file: Path) -> Listing:
 
 
 def key_fingerprint(key_file: Path, *, make: bool) -> str | None:
-    """Return 12 hexadecimal digits that identify the key without revealing it; None if there is none and not ``make``.
-
-    The errors are those of `pseudonyms`.
-    """
+    """Return 12 hexadecimal digits that identify the key; None if there is none and not ``make``."""
     if not make and VARIABLE not in os.environ and not key_file.exists():
         return None
     return hmac.new(_key(key_file), _FINGERPRINT_MESSAGE, hashlib.sha256).hexdigest()[:12]
