@@ -39,12 +39,7 @@ def flatten(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert a mapping of dotted names to a nested mapping.
-
-    Example:
-        >>> nest({"training.epochs": 3, "training.fine_tuning.cut": "x"})
-        {'training': {'epochs': 3, 'fine_tuning': {'cut': 'x'}}}
-    """
+    """Convert a mapping of dotted names to a nested mapping: the inverse of `flatten`."""
     nested: dict[str, Any] = {}
     for name, value in flat.items():
         for key in reversed(name.split(".")):

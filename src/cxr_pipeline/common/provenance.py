@@ -25,11 +25,10 @@ def git_commit() -> str:
     try:
         # An installed package can lie inside the repository of another project, as its virtual environment does.
         _git("ls-files", "--error-unmatch", file.name, folder=file.parent)
-        commit = _git("rev-parse", "HEAD", folder=file.parent)
-        changed = _git("status", "--porcelain", "--untracked-files=no", folder=file.parent)
+        # Without tags, it describes a commit by its name.
+        return _git("describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes", folder=file.parent)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return f"{commit}+changes" if changed else commit
 
 
 def _git(*arguments: str, folder: Path) -> str:

@@ -47,9 +47,8 @@ def plan_sampling(
     classes have the same total weight. No image is shown more than ``max_repeat`` times: the few images of a rare class
     would be memorised. The class then remains smaller, for which ``class_weights`` compensate.
 
-    Returns:
-        A row for each image in the given order: ``source``, ``image``, ``sha256``, ``count`` (int64, times shown in an
-        epoch) and ``weight`` (float64; 1 on average over the images shown).
+    There is a row for each image in the given order: ``source``, ``image``, ``sha256``, ``count`` (int64, times shown
+    in an epoch) and ``weight`` (float64; 1 on average over the images shown).
 
     Example:
         >>> images = pd.DataFrame({"source": "s", "image": ["1", "2", "3"], "sha256": ["a", "b", "c"], "y": [0, 0, 1]})

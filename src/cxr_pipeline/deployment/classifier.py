@@ -138,7 +138,7 @@ class ImageClassifier:
         settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
         classifier = cls(
             model=keras.models.load_model(folder / _MODEL_FILE, compile=False, safe_mode=True),
-            recipe=Recipe.from_dict(settings["recipe"]),
+            recipe=Recipe(**settings["recipe"]),
             decision_rule=rule_from_dict(settings["decision_rule"]),
             provenance=settings["provenance"],
         )

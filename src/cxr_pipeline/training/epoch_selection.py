@@ -37,9 +37,9 @@ class EpochSelector:
 
     def select(self, history: Sequence[Mapping[str, Any]]) -> int:
         """Return the index of the selected row. NaN is worse than any number."""
-        merits = [self._merit(row) for row in history]
-        sufficient = max(merits) - self.tolerance
-        return max(index for index, merit in enumerate(merits) if merit >= sufficient)
+        values = np.array([row[self.monitor] for row in history], np.float64)
+        merits = np.nan_to_num(-values if self.monitor == "val_loss" else values, nan=-np.inf, posinf=np.inf)
+        return int(np.flatnonzero(merits >= merits.max() - self.tolerance)[-1])
 
     def select_row(self, history: pd.DataFrame) -> "pd.Series[Any]":
         """Return the selected row of a table."""
@@ -52,12 +52,6 @@ class EpochSelector:
         lengths = range(1, len(history) + 1)
         return next((n for n in lengths if n - 1 - self.select(history[:n]) >= self.patience), None)
 
-    def _merit(self, row: Mapping[str, Any]) -> float:
-        value = float(row[self.monitor])
-        if math.isnan(value):
-            return -math.inf
-        return -value if self.monitor == "val_loss" else value
-
 
 def validation_metrics(y_true: np.ndarray, y_score: np.ndarray, *, exclusive: bool) -> dict[str, float]:
     """Compute the metrics of each output over its known labels, and return their means over the outputs.
@@ -65,12 +59,6 @@ def validation_metrics(y_true: np.ndarray, y_score: np.ndarray, *, exclusive: bo
     Labels [n, k] are 0, 1 or NaN for unknown. Each output with a probability of at least 0.5 is predicted; of exclusive
     outputs, it is the one with the highest probability, and ``val_accuracy`` is the fraction of images for which that
     is the true one. A metric is NaN if no output has the labels that it needs.
-
-    Example:
-        >>> y_true, y_score = np.array([[1], [1], [0], [0]]), np.array([[0.9], [0.4], [0.6], [0.1]])
-        >>> metrics = validation_metrics(y_true, y_score, exclusive=False)
-        >>> metrics["val_auc"], metrics["val_recall"]
-        (0.75, 0.5)
     """
     highest = y_score.argmax(axis=1)
     predicted = highest[:, np.newaxis] == np.arange(y_score.shape[1]) if exclusive else y_score >= 0.5

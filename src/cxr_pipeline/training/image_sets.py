@@ -17,13 +17,9 @@ from cxr_pipeline.training.features import Entry, Images
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one split, with their labels, weights and counts.
+    """Images of one split: their digests, labels (0, 1 or NaN for unknown), weights in the loss, and counts.
 
-    Args:
-        sha256: digests of the images, str [n].
-        y: labels, 0, 1 or NaN for unknown, float32 [n, k].
-        weight: weight of each image in the loss, float32 [n].
-        count: how often an image is shown in an epoch, int64 [n].
+    The count of an image is how often it is shown in an epoch. Labels are [n, k], all other arrays [n].
     """
 
     images: Images

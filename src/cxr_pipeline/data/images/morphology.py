@@ -20,13 +20,8 @@ _SHAPES = {"ellipse": cv2.MORPH_ELLIPSE, "rectangle": cv2.MORPH_RECT, "cross": c
 def apply_steps(image: Image, steps: Sequence[Mapping[str, Any]]) -> Image:
     """Apply a sequence of operations to an image, uint8 [height, width].
 
-    Each step has an ``operation``, the name of a function of this module, and the arguments of that function. Without
-    steps, the image itself is returned.
-
-    Example:
-        >>> steps = [{"operation": "top_hat", "shape": "ellipse", "size": 9}]
-        >>> apply_steps(np.zeros((32, 32), np.uint8), steps).max()
-        np.uint8(0)
+    Each step has an ``operation``, the name of a function of this module, and the arguments of that function, such as
+    ``{"operation": "top_hat", "size": 9}``. Without steps, the image itself is returned.
     """
     for step in steps:
         arguments = dict(step)

@@ -133,7 +133,7 @@ class PreparedImages:
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> "PreparedImages":
         """Build a handle from the result of ``to_dict``."""
-        return cls(Path(description["folder"]), Recipe.from_dict(description["recipe"]))
+        return cls(Path(description["folder"]), Recipe(**description["recipe"]))
 
     def _warn(self, images: Mapping[str, tuple["Reader", str]]) -> None:
         noted = [sha256 for sha256 in images if sha256 in self._notes]

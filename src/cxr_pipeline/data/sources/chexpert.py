@@ -43,9 +43,7 @@ def read(
 ) -> Listing:
     """List the images of ``train.csv``, ``valid.csv`` and ``test.csv`` that are on disk.
 
-    The patient is the folder ``patient00001`` in an image's path. Each ``Path`` starts with the name of the release,
-    which may be missing on disk. ``blank`` is the meaning of an empty cell: the report does not mention an observation.
-    Links to folders, and images that are links out of the folder, are read only if ``follow_links``.
+    The patient is the folder ``patient00001`` in an image's path. ``docs/layouts.md`` describes the options.
     """
     files = [folder / name for name in _TABLES if (folder / name).is_file()]
     if not files:

@@ -27,18 +27,10 @@ def read(
     patients_within_split: bool = False,
     follow_links: bool = False,
 ) -> Listing:
-    """List the images of every class folder below ``folder``.
+    """List the images of every class folder below ``folder``; ``docs/layouts.md`` describes the options.
 
     A folder is a class, named by its label, unless its name is that of a split: then the folders in it are classes.
     Each file below a class folder that ends like an image or has no suffix is a row; other files are counted.
-
-    Args:
-        folder: the source's folder.
-        patient_id: ``none``, or regular expression whose first non-empty group in the file name is the patient.
-        given_splits: splits of folders above the class folders (in any case), if not the split that their name
-            suggests, such as ``{"val": "train"}``.
-        patients_within_split: the same patient number in two splits is two patients.
-        follow_links: follow links to folders, and read images that are links, wherever they lead.
 
     Example:
         >>> (tmp_path / "ill").mkdir()

@@ -42,11 +42,8 @@ def read(
 
     The table identifies an image by the first of these that matches: its path below ``folder``, its file name, its SOP
     instance UID, its path or its file name without suffix. Images are files that end in ``.dcm`` or ``.dicom``, and
-    files without suffix (or with a numeric one, as in a UID) that start like a DICOM file.
-
-    Age, sex, view position and patient id are read from the header if they are not in the table. Names of folders and
-    files are not replaced by pseudonyms. Only these values of Modality and Body Part Examined are accepted, and images
-    without body part.
+    files without suffix (or with a numeric one, as in a UID) that start like a DICOM file. Values that are not in the
+    table are read from the header. Names of folders and files are not replaced by pseudonyms.
     """
     rows, vocabulary = read_label_table(folder, table, columns)
     headers = _read_headers(reader(folder, modalities=modalities, body_parts=body_parts))

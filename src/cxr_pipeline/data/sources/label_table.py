@@ -18,7 +18,7 @@ def read(folder: Path, *, table: str, columns: Columns, follow_links: bool = Fal
     """List the images that the file ``table`` in ``folder`` names and that are on disk.
 
     The table identifies an image by its path below ``folder`` or, if that is unique, by its file name. The suffix may
-    be omitted. Links to folders, and images that are links out of the folder, are read only if ``follow_links``.
+    be omitted. ``docs/layouts.md`` describes the options.
     """
     rows, vocabulary = read_label_table(folder, table, columns)
     own_path = posixpath.normpath(table)

@@ -37,14 +37,10 @@ _VOTES = {"labels": 1.0, "uncertain": 0.5, "unknown": np.nan}
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Names of the columns of a label table, as described in ``docs/layouts.md``; None if it does not have them.
+    """Names of the columns of a label table, None if it does not have them, and how to read them.
 
-    Args:
-        image: path of the image below the source's folder, or its file name; for DICOM also its SOP instance UID.
-        labels: labels joined by ``separator`` or as a list in brackets. Either this or ``one_hot``.
-        one_hot: columns named after a label, with 1, 0 or -1 (uncertain). A row with any other text is refused.
-        blank: meaning of an empty cell in a column of ``one_hot``.
-        combine: labels of an image with several rows; see ``combine_readings``. If it is None, the rows have to agree.
+    ``docs/layouts.md`` describes them. There are either ``labels``, in one column, or ``one_hot``, a column for each.
+    If ``combine`` is None, several rows of an image have to agree; see ``combine_readings``.
     """
 
     image: str

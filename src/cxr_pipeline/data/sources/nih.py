@@ -50,8 +50,7 @@ _RENAMED = {"Infiltrate": "Infiltration"}
 def read(folder: Path, *, follow_links: bool = False) -> Listing:
     """List the images of the label table that are on disk.
 
-    The last table by name is read. The official lists are used if both are there. Links to folders, and images that
-    are links out of the folder, are read only if ``follow_links``.
+    The last table by name is read. The official lists are used if both are there.
     """
     files = [file for file in folder.glob("Data_Entry_2017*") if file.name.endswith((".csv", ".csv.gz"))]
     if not files:

@@ -33,22 +33,18 @@ def read(
     from cxr_pipeline.data.phantoms import write_release
 
     parameters: dict[str, Any] = {"n_patients": n_patients, "size": size, "prevalence": dict(prevalence), "seed": seed}
-    record = json.dumps({"version": __version__, **parameters}, indent=2)
+    record, file = json.dumps({"version": __version__, **parameters}, indent=2), folder / _RECORD
     try:
-        is_current = (folder / _RECORD).read_text("utf-8") == record
-    except (OSError, UnicodeDecodeError):
-        is_current = False
-    if not is_current:
-        try:
+        if not file.is_file() or file.read_bytes() != record.encode():
             write_release(folder, **parameters)
-        except OSError as error:
-            raise UserError(
-                f"the phantoms cannot be written to {folder}: {error.strerror or error}. Make sure that this user can "
-                "write the folder and that its disk has room, and run the same command again."
-            ) from error
-        # Last, so that phantoms left by a killed run are generated again.
-        with written_atomically(folder / _RECORD) as beside:
-            beside.write_text(record, "utf-8")
+            # Last, so that phantoms left by a killed run are generated again.
+            with written_atomically(file) as beside:
+                beside.write_text(record, "utf-8")
+    except OSError as error:
+        raise UserError(
+            f"the phantoms cannot be written to {folder}: {error.strerror or error}. Make sure that this user can "
+            "write the folder and that its disk has room, and run the same command again."
+        ) from error
     return nih.read(folder)
 
 

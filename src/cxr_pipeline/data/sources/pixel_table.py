@@ -21,11 +21,7 @@ _SUFFIXES = (".csv", ".csv.gz")
 
 
 def read(folder: Path, *, label: str = "label", labels: tuple[str, ...] = (), patient_id: str | None = None) -> Listing:
-    """List the rows of the table without reading their pixels; the first is ``row 00000000``.
-
-    ``folder`` is the table's file, or a folder with no other table in it, and ``label`` and ``patient_id`` are columns.
-    ``labels`` are the names of the labels in the order of their numbers; if empty, the text of the column.
-    """
+    """List the rows of the table without reading their pixels; ``docs/layouts.md`` describes the options."""
     file = find_container(folder, _SUFFIXES)
     columns = [label] if patient_id is None else [label, patient_id]
     with explained(file, EXPECTED), file.open("rb") as source:

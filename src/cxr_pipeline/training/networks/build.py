@@ -41,20 +41,11 @@ def build_model(
     Normalisation is part of the graph. With a weights file, the backbone is frozen, including its batch normalisation;
     without one, every layer is trainable.
 
-    Args:
-        name: one of `NETWORKS`.
-        size: side S of an image in pixels, at least that of `SMALLEST_SIZES`.
-        weights_file: pretrained weights of the backbone, see `load_weights`.
-        n_outputs: number of outputs, k.
-        exclusive: end in a softmax over the outputs; otherwise in k sigmoids.
-        head_units: units of the dense layer before the outputs; 0 for none.
-        dropout: fraction of the pooled features dropped in training.
-        seed: of the initial weights and of dropout.
-        pooling: ``average`` of the last feature map, or ``multilevel``, see `_pool_levels`.
-        cut: layer from which the backbone will be fine-tuned, None for its default; maps below it are not pooled.
-
-    Returns:
-        Model from ``image`` [n, S, S, 1] (uint8 or float, 0..255) to ``probability`` [n, k] (float32, 0..1).
+    The model maps ``image`` [n, S, S, 1] (uint8 or float, 0..255), of at least `SMALLEST_SIZES`, to ``probability``
+    [n, k] (float32, 0..1): of exclusive outputs a softmax, otherwise k sigmoids. ``head_units`` are the units of a
+    dense layer before the outputs, 0 for none, and ``dropout`` is the fraction of the pooled features that is dropped
+    in training. ``pooling`` is ``average``, of the last feature map, or ``multilevel``, see `_pool_levels`; maps below
+    ``cut``, the layer from which the backbone will be fine-tuned (None for its default), are not pooled.
     """
     # Keras numbers unnamed layers over the whole process, but features and checkpoints need the same names in every
     # process.

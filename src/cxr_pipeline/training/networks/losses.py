@@ -22,13 +22,11 @@ _MIN_PREVALENCE = 1e-6
 def build_loss(name: str, *, prevalence: np.ndarray, exclusive: bool) -> Loss:
     """Build a loss of labels and probabilities [n, k], one value per image [n], whose mean is the loss of the batch.
 
-    Args:
-        name: ``cross_entropy``; ``weighted_cross_entropy``, in which both values of a label (or, if exclusive, all
-            classes) have the same total weight; ``focal`` (Lin et al., "Focal Loss for Dense Object Detection", ICCV
-            2017, arXiv:1708.02002), with gamma 2 and without class weights.
-        prevalence: fraction of positives of each output among the images as shown in training, [k], in 0..1; NaN
-            if no label is known.
-        exclusive: categorical over the outputs; otherwise binary for each output.
+    It is categorical if the outputs are exclusive, otherwise binary for each. ``prevalence`` is the fraction of
+    positives of each output among the images as shown in training, [k], in 0..1; NaN if no label is known. The names
+    are ``cross_entropy``; ``weighted_cross_entropy``, in which both values of a label (or, if exclusive, all classes)
+    have the same total weight; and ``focal`` (Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017,
+    arXiv:1708.02002), with gamma 2 and without class weights.
     """
     losses = _categorical_losses(prevalence) if exclusive else _binary_losses(prevalence)
     return dict(zip(NAMES, losses, strict=True))[name]

@@ -68,10 +68,6 @@ def is_pretrained(architecture: str, weights: str) -> bool:
     """Return whether a network with these values of ``model.name`` and ``model.weights`` starts from a weights file.
 
     For networks that are trained from scratch, ``imagenet`` means ``none``.
-
-    Example:
-        >>> is_pretrained("vgg16", "imagenet"), is_pretrained("small_cnn", "imagenet")
-        (True, False)
     """
     return weights != "none" and (weights != "imagenet" or architecture in PUBLISHED)
 
