@@ -20,10 +20,9 @@ class EpochSelector:
     cannot be distinguished, the latest is selected, which has the lowest learning rate. This is the idea of the
     one-standard-error rule (Breiman et al., "Classification and Regression Trees", 1984).
 
-    Args:
-        monitor: metric, a column of the history. ``val_loss`` is minimised, every other metric maximised.
-        tolerance: how much worse than the best an epoch may be, in units of the metric.
-        patience: a phase stops after this many epochs without a newly selected one; None to never stop early.
+    The metric ``monitor`` is a column of the history; ``val_loss`` is minimised, every other metric maximised. With the
+    ``tolerance``, an epoch may be worse than the best by so many units of the metric. A phase stops after ``patience``
+    epochs without a newly selected one; None to never stop early.
 
     Example:
         >>> history = [{"val_auc": auc} for auc in (0.70, 0.90, 0.895, 0.80)]

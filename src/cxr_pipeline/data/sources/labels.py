@@ -65,13 +65,9 @@ class LabelMap:
     A label that is not listed but may be another spelling of a listed one, such as ``No Findings`` or
     ``Pleural Effusion`` beside ``Effusion``, has no meaning until it is listed.
 
-    Args:
-        classes: labels of each class. ``*`` stands for every other label in a source's vocabulary, except for those in
-            ``left_out``.
-        left_out: labels whose images the task excludes.
-        uncertain: meaning of labels that a source marks as uncertain: ``unknown``, ``positive`` or ``negative``.
-        exclusive: whether an image has exactly one class. Otherwise an image may have any number of classes.
-        task: name of the task, for messages.
+    ``classes`` are the labels of each class. ``*`` stands for every other label in a source's vocabulary, except for
+    those in ``left_out``, whose images the task excludes. ``uncertain`` is the meaning of labels that a source marks as
+    uncertain. If classes are exclusive, an image has exactly one, otherwise any number.
 
     Example:
         >>> LabelMap({"normal": ["No Finding"], "abnormal": ["*"]}).class_of("Mass")
