@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from cxr_pipeline.evaluation.estimates import estimate_metrics
-from cxr_pipeline.evaluation.intervals import Patients, estimate_share
+from cxr_pipeline.evaluation.intervals import Patients, estimate_metrics, estimate_share
 from cxr_pipeline.evaluation.metrics import SortedImages
 
 CONFIDENCE = 0.95

@@ -25,6 +25,7 @@ Prepared = Image | ImageRefused
 
 _MODEL_FILE = "model.keras"
 _SETTINGS_FILE = "classifier.json"
+_ADVICE = "Name a model of this task, or null for the champion."
 
 
 def output_columns(quantity: str, outputs: Sequence[str]) -> list[str]:
@@ -65,14 +66,7 @@ class ImageClassifier:
         digest.update(json.dumps(self.decision_rule.to_dict(), sort_keys=True).encode())
         return digest.hexdigest()
 
-    def check_classes(
-        self,
-        kind: str,
-        classes: Sequence[str],
-        *,
-        model: str,
-        advice: str = "Name a model of this task, or null for the champion.",
-    ) -> None:
+    def check_classes(self, kind: str, classes: Sequence[str], *, model: str, advice: str = _ADVICE) -> None:
         """Raise `UserError`, with a message about ``model``, if the kind or the classes of a task are others."""
         rule = self.decision_rule
         if (rule.kind, list(rule.classes)) != (kind, list(classes)):

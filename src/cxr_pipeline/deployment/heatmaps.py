@@ -16,12 +16,7 @@ import PIL.Image
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import written_atomically
-from cxr_pipeline.deployment.classifier import (
-    Image,
-    ImageClassifier,
-    Prepared,
-    output_columns,
-)
+from cxr_pipeline.deployment.classifier import Image, ImageClassifier, Prepared, output_columns
 from cxr_pipeline.evaluation.grad_cam import GradCam
 from cxr_pipeline.evaluation.localisation import overlay
 

@@ -29,10 +29,8 @@ METHODS = ("none", "temperature", "platt")
 class OutputCalibration:
     """The calibration of one output, or of all exclusive classes at once.
 
-    Args:
-        method: ``none``, ``temperature`` or ``platt``.
-        message: a warning about the fit, or empty.
-        fitted: ``temperature``, or ``slope`` and ``intercept``.
+    ``method`` is one of ``METHODS``, ``message`` a warning about the fit or empty. ``fitted`` has the ``temperature``,
+    or ``slope`` and ``intercept``.
     """
 
     method: str = "none"
@@ -54,12 +52,6 @@ class OutputCalibration:
             curve = expit(self.fitted["slope"] * logits + self.fitted["intercept"])
         return np.asarray((1 - TIE_BREAK) * curve + TIE_BREAK * expit(logits / COMPRESSION))
 
-    def apply_to_classes(self, y_score: FloatArray) -> FloatArray:
-        """Convert scores [n, k] of exclusive classes to probabilities [n, k] that sum to one."""
-        if self.method == "none":
-            return y_score
-        return np.asarray(np.exp(log_softmax(_log(y_score) / self.fitted["temperature"], axis=1)))
-
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {"method": self.method, "message": self.message, **self.fitted}
@@ -79,19 +71,17 @@ class Calibration:
     parts: tuple[OutputCalibration, ...]
     exclusive: bool
 
-    @property
-    def message(self) -> str:
-        """The warning about all classes at once, or an empty string."""
-        return self.parts[0].message if self._at_once else ""
-
-    def message_of(self, column: int) -> str:
-        """Return the warning about one output, or an empty string."""
-        return "" if self._at_once else self.parts[column].message
+    def message(self, column: int | None = None) -> str:
+        """Return the warning about one output, or about all exclusive classes at once; empty if there is none."""
+        if self._at_once:
+            return self.parts[0].message if column is None else ""
+        return "" if column is None else self.parts[column].message
 
     def apply(self, y_score: FloatArray) -> FloatArray:
         """Convert scores [n, k], in [0, 1], to probabilities [n, k]."""
         if self._at_once:
-            return self.parts[0].apply_to_classes(y_score)
+            temperature = self.parts[0].fitted.get("temperature")
+            return y_score if temperature is None else np.exp(log_softmax(_log(y_score) / temperature, axis=1))
         alone = np.stack([part.apply(y_score[:, column]) for column, part in enumerate(self.parts)], axis=1)
         return alone / alone.sum(axis=1, keepdims=True) if self.exclusive else alone
 
@@ -114,7 +104,7 @@ def fit_calibration(method: str, y_true: FloatArray, y_score: FloatArray, *, exc
     all images belong to one class, nothing can be fitted: the scores stay unchanged, with a message.
 
     Args:
-        method: ``none``, ``temperature`` or ``platt``.
+        method: one of ``METHODS``.
         y_true: [n, k], 1 positive, 0 negative, one-hot if exclusive; unknown labels (NaN) are left out.
         y_score: [n, k], the outputs of the network, in [0, 1].
         exclusive: whether the classes are exclusive.

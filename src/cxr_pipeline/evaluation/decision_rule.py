@@ -46,7 +46,6 @@ class DecisionRule:
     """A fitted decision rule.
 
     Args:
-        kind: ``binary``, ``multiclass`` or ``multilabel``.
         classes: of the task; for a binary task, the negative class, then the positive one.
         policy: name and values of the threshold policy, as configured.
         n_images: validation images with at least one known label.
@@ -100,7 +99,7 @@ class DecisionRule:
             images = true[:, column], probability[:, column]
             chosen = choose_threshold(*images, **(equal if policy["rule"] == ARGMAX else policy))
             message = "The most probable class is predicted." if policy["rule"] == ARGMAX else chosen.message
-            warned = " ".join(filter(None, (message, self.calibration.message_of(column))))
+            warned = " ".join(filter(None, (message, self.calibration.message(column))))
             rules.append(replace(chosen, message=warned))
         n_images = int((~np.isnan(true)).any(axis=1).sum())
         return replace(self, policy=dict(policy), output_rules=tuple(rules), n_images=n_images)
@@ -125,15 +124,12 @@ class DecisionRule:
                 "message": rule.message,
                 "fitted_on": {**fitted_on, "n_positive": rule.n_positive},
             }
-        missed = [name for name, rule in rules.items() if not rule.policy_met]
-        summary = (
-            f"The policy is not met for {', '.join(missed)}; see per_class."
-            if missed
-            else f"The policy is met for all {len(rules)} classes."
-        )
+        missed = ", ".join(name for name, rule in rules.items() if not rule.policy_met)
+        result = f"not met for {missed}; see per_class" if missed else f"met for all {len(rules)} classes"
+        summary = f"The policy is {result}."
         return {
             **values,
-            "message": " ".join(filter(None, (summary, self.calibration.message))),
+            "message": " ".join(filter(None, (summary, self.calibration.message()))),
             "per_class": {name: _without_threshold(rule) for name, rule in rules.items()},
             "fitted_on": fitted_on,
         }
@@ -154,7 +150,7 @@ def fit_decision_rule(
         y_true: [n, k], 1, 0, or NaN for unknown, which is left out.
         y_score: [n, k], the outputs of the network, in [0, 1].
         kind: ``binary``, ``multiclass`` or ``multilabel``.
-        classes: of the task; of a binary task the negative class, then the positive one.
+        classes: see `DecisionRule`.
         calibration: see `fit_calibration`.
         policy: ``rule`` and ``value``, see `choose_threshold`; for multiclass tasks the rule may be ``argmax``.
 

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from cxr_pipeline.data.splits import effective_number
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
-from cxr_pipeline.evaluation.estimates import FEWEST_PATIENTS, estimate_metrics
 from cxr_pipeline.evaluation.intervals import (
+    FEWEST_PATIENTS,
     UNDEFINED,
     Estimate,
     Floats,
     Interval,
+    estimate_metrics,
     estimate_share,
     mean_estimate,
     number_patients,

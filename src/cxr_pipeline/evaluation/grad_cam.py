@@ -71,16 +71,11 @@ class GradCam:
         self._explain = explain
 
     def heatmaps(self, images: np.ndarray, output: int | np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Compute the heat map of each grey image [n, S, S], uint8, independently of the other images.
+        """Compute the heat map of each grey image, independently of the other images.
 
-        Args:
-            images: have the input size S of the model.
-            output: index of the output, or one index per image, int [n].
-            batch_size: images per batch.
-
-        Returns:
-            Heat maps, float32 [n, S, S], in [0, 1] with a maximum of 1. All zeros if there is no evidence for the
-            output or the numbers overflow.
+        Images are uint8 [n, S, S], of the input size S of the model; ``output`` is the index of an output, or one for
+        each image, int [n]. The maps are float32 [n, S, S], in [0, 1] with a maximum of 1, or all zeros if there is no
+        evidence for the output or the numbers overflow.
         """
         outputs = np.broadcast_to(np.asarray(output, np.int32), len(images))
         maps = np.empty(images.shape, np.float32)
@@ -171,12 +166,8 @@ def explain_images(
             pointing_game = measure_mean(boxed["shuffled_pointing_game"], boxed["group"], confidence=confidence)
         for name, rows in boxed.groupby("class", sort=False):
             localisation[str(name)] = localise(rows, rows["group"], confidence=confidence)
-    randomised = {
-        "n_images": len(explained),
-        "n_shuffles": SHUFFLES,
-        "rank_correlation": correlation,
-        "pointing_game": pointing_game,
-    }
+    counts = {"n_images": len(explained), "n_shuffles": SHUFFLES}
+    randomised = {**counts, "rank_correlation": correlation, "pointing_game": pointing_game}
     return {"method": METHOD, "layer": cam.layer, "localisation": localisation, "randomised": randomised}
 
 

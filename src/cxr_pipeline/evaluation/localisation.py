@@ -47,8 +47,7 @@ def measure_maps(heatmaps: FloatArray, boxes: Sequence[FloatArray]) -> pd.DataFr
         A row for each image: ``n_boxes``, and as float64 in [0, 1]
 
         - ``pointing_game``: whether the maximum of the map lies in a box or within 15/224 of the side of the image
-          from one. If several pixels share the maximum, the fraction of them that does. 0 for a map of
-          zeros.
+          from one. If several pixels share the maximum, the fraction of them that does. 0 for a map of zeros.
         - ``heat_in_box``: the fraction of the sum of the map inside the boxes, 0 for a map of zeros.
         - ``pointing_game_centred``, ``heat_in_box_centred``: the same for a Gaussian blob in the centre of the image
           with a standard deviation of a quarter of the side.
@@ -94,7 +93,7 @@ def choose_explained(
         patient, or the image if the patient is unknown).
     """
     patient = scores["source"].str.cat(scores["patient_id"], sep="/")
-    images = scores.assign(group=patient.where(patient.notna(), scores["sha256"])).sort_values("sha256")
+    images = scores.assign(group=patient.fillna(scores["sha256"])).sort_values("sha256")
     parts = []
     for number, name in enumerate(outputs):
         has_box = images["sha256"].isin(boxes.loc[boxes["class"] == name, "sha256"]) & (images[f"true_{name}"] != 0)

@@ -1,19 +1,18 @@
 """Paired comparison of two models on the same test images."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from cxr_pipeline.evaluation.estimates import estimate_metrics
 from cxr_pipeline.evaluation.intervals import (
     Estimate,
     Floats,
-    Indices,
     Interval,
     Patients,
+    estimate_metrics,
     mean_estimate,
     number_patients,
 )
@@ -108,11 +107,20 @@ def paired_differences(
     mine, other = (Scores.from_table(each, outputs) for each in (table, baseline))
     known = np.flatnonzero(~np.isnan(mine.y_true).all(axis=1))
     patients = number_patients(patients_of(table), known)
-    pair = [_Model(scores, known, exclusive=exclusive) for scores in (mine, other)]
-    values = _differences(pair, np.ones((1, len(known))))
-    weights = draw_weights(patients.codes, bootstrap["replicates"], bootstrap["seed"])
-    chunks = [dict.fromkeys(METRICS, np.empty(0)), *(_differences(pair, drawn) for drawn in weights)]
-    perfect = _without_errors(pair[0].outputs, patients, exclusive=exclusive, confidence=bootstrap["confidence"])
+    pair = []
+    for scores in (mine, other):
+        right = (scores.predicted & (scores.y_true == 1))[known].any(axis=1).astype(np.float64)
+        pair.append((scores.sort_outputs(known), right if exclusive else None))
+
+    drawn = draw_weights(patients.codes, bootstrap["replicates"], bootstrap["seed"])
+    differences: dict[str, list[Floats]] = {name: [] for name in METRICS}
+    # The first difference is the value itself, the others are replicates.
+    for weights in itertools.chain([np.ones((1, len(known)))], drawn):
+        model, reference = (_replicate(*each, weights) for each in pair)
+        for name, values in differences.items():
+            # Rounded so that equal metrics give exactly 0.
+            values.append(np.round(model[name] - reference[name], ROUNDING))
+    perfect = _without_errors(pair[0][0], patients, exclusive=exclusive, confidence=bootstrap["confidence"])
     # Models that give the same scores would agree on other patients, too.
     same = all(np.array_equal(getattr(mine, name), getattr(other, name)) for name in ("probability", "predicted"))
     same_ranking = np.array_equal(*(rankdata(scores.probability, "dense", axis=0) for scores in (mine, other)))
@@ -120,8 +128,7 @@ def paired_differences(
     return {
         name: _difference(
             name,
-            float(values[name][0]),
-            np.concatenate([chunk[name] for chunk in chunks]),
+            np.concatenate(differences[name]),
             perfect=perfect.get(name),
             may_differ=not agree.get(name, True),
             confidence=bootstrap["confidence"],
@@ -156,29 +163,18 @@ def _check_same(column: str, mine: "pd.Series[Any]", other: "pd.Series[Any]") ->
         )
 
 
-class _Model:
-    """The decisions of a model on the images with the given indices."""
+def _replicate(outputs: Sequence[SortedImages], right: Floats | None, weights: Floats) -> Replicates:
+    """Compute the mean of each metric over the outputs for which it is defined, for each row of weights.
 
-    def __init__(self, scores: Scores, images: Indices, *, exclusive: bool) -> None:
-        self.outputs = scores.sort_outputs(images)
-        right = (scores.predicted & (scores.y_true == 1))[images].any(axis=1)
-        self._right = right.astype(np.float64) if exclusive else None
-
-    def replicate(self, weights: Floats) -> Replicates:
-        """Compute the mean of each metric over the outputs for which it is defined, for each row of weights."""
-        outputs = [images.replicate(weights) for images in self.outputs]
-        means = {name: nanmean(np.stack([values[name] for values in outputs])) for name in METRICS}
-        if self._right is None:
-            return means
-        with np.errstate(invalid="ignore"):
-            accuracy = (weights @ self._right) / weights.sum(axis=1)
-        return {**means, "accuracy": accuracy, "balanced_accuracy": means["sensitivity"]}
-
-
-def _differences(pair: Sequence[_Model], weights: Floats) -> Replicates:
-    """Return the difference in each metric, [replicates], rounded so that equal metrics give exactly 0."""
-    mine, other = (model.replicate(weights) for model in pair)
-    return {name: np.round(mine[name] - other[name], ROUNDING) for name in METRICS}
+    ``right`` has 1 for each image with a correct decision, [n], if the classes are exclusive.
+    """
+    replicates = [images.replicate(weights) for images in outputs]
+    means = {name: nanmean(np.stack([values[name] for values in replicates])) for name in METRICS}
+    if right is None:
+        return means
+    with np.errstate(invalid="ignore"):
+        accuracy = (weights @ right) / weights.sum(axis=1)
+    return {**means, "accuracy": accuracy, "balanced_accuracy": means["sensitivity"]}
 
 
 def _without_errors(
@@ -195,15 +191,9 @@ def _without_errors(
 
 
 def _difference(
-    name: str,
-    value: float,
-    drawn: NDArray[np.float64],
-    *,
-    perfect: Estimate | None,
-    may_differ: bool,
-    confidence: float,
+    name: str, values: Floats, *, perfect: Estimate | None, may_differ: bool, confidence: float
 ) -> Difference:
-    drawn = drawn[~np.isnan(drawn)]
+    value, drawn = float(values[0]), values[1:][~np.isnan(values[1:])]
     unknown: Difference = {"value": None if np.isnan(value) else value, "low": None, "high": None, "p_value": None}
     if np.isnan(value):
         return unknown

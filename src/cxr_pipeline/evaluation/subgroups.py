@@ -45,22 +45,20 @@ def evaluate_subgroups(
         output with enough patients.
     """
     about = table[["source", "image"]].merge(manifest, on=["source", "image"], how="left", validate="one_to_one")
+    about = about.set_index(table.index)
     groups = {"sex": about["sex"], "age": age_bands(about["age"], ages), "view": about["view"]}
     settings: dict[str, Any] = {"outputs": outputs, "min_patients": min_patients, "bootstrap": bootstrap}
     measured = {
         attribute: {
             "n_unknown": int(group.isna().sum()),
-            "groups": {
-                str(name): _evaluate(table[(group == name).to_numpy()], **settings)
-                for name in sorted(group.dropna().unique(), key=_rank)
-            },
+            "groups": {str(name): _evaluate(rows, **settings) for name, rows in table.groupby(group, observed=True)},
         }
         for attribute, group in groups.items()
     }
     return {"min_patients": min_patients, "confidence": bootstrap["confidence"], **measured}
 
 
-def age_bands(age: "pd.Series[float]", begins: Sequence[int]) -> "pd.Series[str]":
+def age_bands(age: "pd.Series[float]", begins: Sequence[int]) -> "pd.Series[Any]":
     """Return the band of each age in years, null if unknown; bands but the lowest begin at increasing ages.
 
     Example:
@@ -69,14 +67,7 @@ def age_bands(age: "pd.Series[float]", begins: Sequence[int]) -> "pd.Series[str]
     """
     edges = [0, *begins]
     names = [f"{low} to {high - 1}" for low, high in zip(edges, begins, strict=False)] + [f"{edges[-1]} and older"]
-    band = np.searchsorted(begins, age.to_numpy(dtype=np.float64), side="right")
-    return pd.Series(np.array(names, dtype=object)[band], index=age.index, dtype="str").where(age.notna())
-
-
-def _rank(name: str) -> tuple[int, str]:
-    """Sort age bands by their first age, other groups by name."""
-    first = name.split(" ", 1)[0]
-    return (int(first) if first.isdecimal() else 0, name)
+    return pd.cut(age, [*edges, np.inf], right=False, labels=names)
 
 
 def _evaluate(

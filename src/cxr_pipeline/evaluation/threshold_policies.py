@@ -55,10 +55,10 @@ def choose_threshold(y_true: ArrayLike, probability: ArrayLike, *, rule: str, va
     if positive.all() or not positive.any():
         found = f"{counts[1]} positive and {counts[0] - counts[1]} negative"
         if rule == "fixed":
-            unknown = "sensitivity and specificity at this threshold are unknown."
-            return Threshold(value, True, f"Found {found} validation images: {unknown}", *counts)
-        needed = f"The policy {rule!r} needs validation images of both classes, found {found}."
-        return Threshold(FALLBACK, False, f"{needed} The threshold is set to {FALLBACK}.", *counts)
+            message = f"Found {found} validation images: sensitivity and specificity at this threshold are unknown."
+            return Threshold(value, True, message, *counts)
+        message = f"The policy {rule!r} needs validation images of both classes, found {found}."
+        return Threshold(FALLBACK, False, f"{message} The threshold is set to {FALLBACK}.", *counts)
     points = OperatingPoints(positive, probability)
     if rule == "fixed":
         index = int((points.values >= value).sum())

@@ -1,8 +1,5 @@
 """Three cheap checks before a long training: the loss at chance, memorising a few images, shuffled labels.
 
-They detect errors that a long training run hides: outputs with a wrong initial bias, a network that cannot learn,
-training images among the validation images.
-
 The result of a check is JSON-able: its ``name``, whether it ``passed``, the numbers ``measured`` and ``expected`` by
 name (None where undefined), a ``sentence``, the ``usual_cause`` of a failure, and metrics of the ``epochs``.
 
@@ -15,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from cxr_pipeline.experiments.permuted_auc import mean_auc, null_bound
+from cxr_pipeline.evaluation.metrics import mean_auc, null_bound
 from cxr_pipeline.training.augmentation import STRENGTHS
 from cxr_pipeline.training.fitting import fit, predict
 from cxr_pipeline.training.image_sets import ImageSet
@@ -91,20 +88,20 @@ def check_overfitting(
 ) -> dict[str, Any]:
     """Check that the network can memorise a few images, balanced over the classes.
 
-    It is trained as configured, but without augmentation, dropout and weight decay and at a constant learning rate,
-    with at most ``epochs`` epochs of the last phase. Loss and AUC (mean over the outputs) are those of the same images
-    after each epoch, in inference mode.
+    It is trained as configured, but without regularisation and at a constant learning rate, with at most ``epochs``
+    epochs of the last phase. Loss and mean AUC are those of the same images after each epoch, in inference mode.
     """
     images, model = balanced_subset(subject.train, n_images, seed=seed), subject.build()
     plan = (HEAD_EPOCHS, epochs) if is_frozen(model) and subject.settings.fine_tuning.epochs > 0 else (epochs, 0)
     rows: list[Row] = []
 
-    def is_memorised(row: Mapping[str, Any]) -> bool:
-        return bool(row["val_loss"] <= max_loss and row["val_auc"] >= min_auc)
+    memorised = False
 
     def stop_when_memorised(row: Row) -> None:
+        nonlocal memorised
         rows.append(row)
-        if is_memorised(row):
+        memorised = float(row["val_loss"]) <= max_loss and float(row["val_auc"]) >= min_auc
+        if memorised:
             raise _Memorised
 
     # Not the usual folder, in which checkpoints of a training run that is stopped early would remain.
@@ -113,7 +110,7 @@ def check_overfitting(
     loss, auc = float(rows[-1]["val_loss"]), float(rows[-1]["val_auc"])
     return {
         "name": "overfitting",
-        "passed": is_memorised(rows[-1]),
+        "passed": memorised,
         "measured": {"loss": _finite(loss), "auc": _finite(auc), "epochs": len(rows), "images": len(images.y)},
         "expected": {"loss": max_loss, "auc": min_auc},
         "sentence": f"Trained on {len(images.y)} images for {len(rows)} epochs, the network reaches a loss of "
@@ -130,28 +127,22 @@ def check_shuffled_labels(
     """Check that a network trained on shuffled labels cannot predict those of the validation images.
 
     The labels of training and validation images are shuffled together; equal images keep equal labels. Without
-    augmentation, dropout and weight decay, the network memorises its training images, so that it predicts validation
-    labels only if these images are in the training set. The last epoch counts, because the best of several is
-    optimistic. A pretrained backbone stays frozen. For the bound of the AUC, which a correct pipeline exceeds with the
-    probability ``false_alarms``, see `null_bound`.
+    regularisation, the network memorises its training images, so that it predicts validation labels only if these
+    images are in the training set. The last epoch counts, because the best of several is optimistic. A pretrained
+    backbone stays frozen. `null_bound` gives the bound of the AUC.
     """
     train, validation, contents = shuffle_labels(subject.train, subject.validation, seed=seed)
     rows: list[Row] = []
     model = _fit(subject, subject.build(), train, validation, (epochs, 0), subject.checkpoints, rows.append)
     scores = predict(model, validation.images, validation.sha256.tolist())
-    auc = float(mean_auc(validation.y[np.newaxis], scores)[0])
+    auc, loss = float(mean_auc(validation.y[np.newaxis], scores)[0]), float(rows[-1]["loss"])
     bound = null_bound(
         validation.y, scores, contents=contents, false_alarms=false_alarms, permutations=permutations, seed=seed
     )
     return {
         "name": "shuffled_labels",
         "passed": abs(auc - 0.5) <= bound,
-        "measured": {
-            "auc": _finite(auc),
-            "training_loss": float(rows[-1]["loss"]),
-            "epochs": len(rows),
-            "images": len(scores),
-        },
+        "measured": {"auc": _finite(auc), "training_loss": loss, "epochs": len(rows), "images": len(scores)},
         "expected": {"auc": 0.5, "at_least": _finite(0.5 - bound), "at_most": _finite(0.5 + bound)},
         "sentence": f"Trained on shuffled labels for {len(rows)} epochs, the network reaches an AUC of {auc:.3f} on "
         f"{len(scores)} validation images; expected {0.5 - bound:.3f} to {0.5 + bound:.3f}.",

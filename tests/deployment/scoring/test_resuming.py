@@ -21,6 +21,7 @@ import os, signal, sys
 from pathlib import Path
 from cxr_pipeline.data.sources.folders import find_images
 from cxr_pipeline.deployment.classifier import ImageClassifier
+from cxr_pipeline.deployment.scoring import folder as module
 
 saved, images, parts = sys.argv[1:]
 module._SHARD_ROWS = 8
@@ -35,7 +36,7 @@ def counted(batch):
     return predict(batch)
 
 classifier.model.predict_on_batch = counted
-score_folder(classifier, find_images(images, key="folder"), scored_by="1", parts=Path(parts), batch_size=4)
+module.score_folder(classifier, find_images(images, key="folder"), scored_by="1", parts=Path(parts), batch_size=4)
 """
 
 

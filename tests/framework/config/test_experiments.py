@@ -127,7 +127,7 @@ def test_a_nested_space_gets_dotted_names_and_values_of_the_type_of_their_field(
         ({"training": {"monitor": {"choices": ["val_auc"]}}}, "training.monitor defines the value of a trial"),
         ({"model": {"dropout": {"low": 0.5, "high": 0.5}}}, "model.dropout: expected low below high, found low 0.5"),
         ({"model": {"dropout": {"low": 0, "high": 1}}}, "model.dropout: should be less than 1, found 1"),
-        ({"model": {"dropout": {"low": 0, "high": 0.5, "log": True}}}, "expected low above 0 on a logarithmic axis"),
+        ({"model": {"dropout": {"low": 0, "high": 0.5, "log": True}}}, "low above 0 if it is true"),
         ({"model": {"dropout": {"low": 0.1}}}, "expected low and high, optionally log or step, or choices; found {"),
         ({"model": {"dropout": {"low": 0.1, "high": float("nan")}}}, "model.dropout: "),
         ({"model": {"head_units": {"low": 0.5, "high": 64}}}, "should be a valid integer"),

@@ -150,13 +150,7 @@ MIN_IMAGES_PER_CLASS = 10
 
 
 def detect_drift(
-    profile: ReferenceProfile,
-    new: ImageFeatures,
-    *,
-    alpha: float,
-    min_images: int,
-    limits: Limits,
-    seed: int,
+    profile: ReferenceProfile, new: ImageFeatures, *, alpha: float, min_images: int, limits: Limits, seed: int
 ) -> dict[str, Any]:
     """Compare new images, one per patient, with a reference profile.
 
@@ -239,16 +233,14 @@ def _usable_samples(family: str, samples: Sequence[Sample], min_images: int, not
                 f"{family if complete else name}: {len(reference):,} reference images and {len(new):,} new images; "
                 f"{min_images:,} of each, one per patient, are needed."
             )
-        elif family == "calibration" and (n_rarest := _rarest(kept)) < MIN_IMAGES_PER_CLASS:
-            notes.append(f"{name}: {n_rarest:,} images of the rarer class; {MIN_IMAGES_PER_CLASS} are needed.")
-        else:
-            usable.append((name, reference, new))
+            continue
+        if family == "calibration":
+            n_rarest = min(np.count_nonzero(side[:, 0] == label) for side in kept for label in (0, 1))
+            if n_rarest < MIN_IMAGES_PER_CLASS:
+                notes.append(f"{name}: {n_rarest:,} images of the rarer class; {MIN_IMAGES_PER_CLASS} are needed.")
+                continue
+        usable.append((name, reference, new))
     return usable
-
-
-def _rarest(sides: Sequence[Values]) -> int:
-    """Return the smallest number of images with the same label in samples of labels and probabilities [n, 2]."""
-    return min(int(np.count_nonzero(side[:, 0] == label)) for side in sides for label in (0, 1))
 
 
 def _sentence(families: list[dict[str, Any]], n_new: int) -> str:

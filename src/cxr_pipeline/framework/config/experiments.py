@@ -231,16 +231,14 @@ def _choices(name: str, choices: Any) -> Axis:
 
 def _range(name: str, axis: Mapping[str, Any]) -> Axis:
     low, high = (_validated(name, axis[end]) for end in ("low", "high"))
+    step, log = axis.get("step"), axis.get("log", False)
     for given, value in ((axis["low"], low), (axis["high"], high)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"{name}: expected numbers for low and high, found {given!r}; use choices instead")
-    step, log = axis.get("step"), axis.get("log", False)
     if low >= high:
         raise ValueError(f"{name}: expected low below high, found low {low} and high {high}")
-    if not isinstance(log, bool):
-        raise ValueError(f"{name}: expected log to be true or false, found {log!r}")
-    if log and low <= 0:
-        raise ValueError(f"{name}: expected low above 0 on a logarithmic axis, found {low}")
+    if not isinstance(log, bool) or (log and low <= 0):
+        raise ValueError(f"{name}: expected log to be true or false, and low above 0 if it is true; found {dict(axis)}")
     if step is None:
         return {"low": low, "high": high, **({"log": True} if log else {})}
     if isinstance(step, bool) or not isinstance(step, type(low) | int) or not 0 < step <= high - low:
