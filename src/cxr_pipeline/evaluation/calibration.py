@@ -71,11 +71,14 @@ class Calibration:
     parts: tuple[OutputCalibration, ...]
     exclusive: bool
 
-    def message(self, column: int | None = None) -> str:
-        """Return the warning about one output, or about all exclusive classes at once; empty if there is none."""
-        if self._at_once:
-            return self.parts[0].message if column is None else ""
-        return "" if column is None else self.parts[column].message
+    @property
+    def message(self) -> str:
+        """The warning about all classes at once, or an empty string."""
+        return self.parts[0].message if self._at_once else ""
+
+    def message_of(self, column: int) -> str:
+        """Return the warning about one output, or an empty string."""
+        return "" if self._at_once else self.parts[column].message
 
     def apply(self, y_score: FloatArray) -> FloatArray:
         """Convert scores [n, k], in [0, 1], to probabilities [n, k]."""

@@ -99,7 +99,7 @@ class DecisionRule:
             images = true[:, column], probability[:, column]
             chosen = choose_threshold(*images, **(equal if policy["rule"] == ARGMAX else policy))
             message = "The most probable class is predicted." if policy["rule"] == ARGMAX else chosen.message
-            warned = " ".join(filter(None, (message, self.calibration.message(column))))
+            warned = " ".join(filter(None, (message, self.calibration.message_of(column))))
             rules.append(replace(chosen, message=warned))
         n_images = int((~np.isnan(true)).any(axis=1).sum())
         return replace(self, policy=dict(policy), output_rules=tuple(rules), n_images=n_images)
@@ -129,7 +129,7 @@ class DecisionRule:
         summary = f"The policy is {result}."
         return {
             **values,
-            "message": " ".join(filter(None, (summary, self.calibration.message()))),
+            "message": " ".join(filter(None, (summary, self.calibration.message))),
             "per_class": {name: _without_threshold(rule) for name, rule in rules.items()},
             "fitted_on": fitted_on,
         }

@@ -13,7 +13,6 @@ import yaml
 
 from cxr_pipeline.common.files import explain_damage
 from cxr_pipeline.common.mappings import lay_over
-from cxr_pipeline.data.splits import select_split
 
 # Catalog name of the `TaskRun` that a node is part of.
 CURRENT_RUN = "current_run"
@@ -113,7 +112,3 @@ class RunOutputs:
             if path.suffix == ".json":
                 return json.loads(path.read_text("utf-8"))
             return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-
-    def test_images(self) -> pd.DataFrame:
-        """Return the manifest rows of the test images."""
-        return select_split(self.load("manifest"), self.load("splits"), "test")

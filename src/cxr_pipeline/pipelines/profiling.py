@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.splits import select_split
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.framework.config import Drift
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
@@ -19,11 +20,17 @@ def profile_images(
     splits: pd.DataFrame,
     drift: Drift,
 ) -> Any:
-    """Build the `ReferenceProfile` of the model's own images."""
-    from cxr_pipeline.deployment.drift.reference_profile import build_reference_profile
+    """Build the `ReferenceProfile` of the training and validation images of the model."""
+    from cxr_pipeline.deployment.drift.image_features import extract_features, sample_one_per_patient
+    from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 
-    settings = drift.model_dump(include={"max_images", "batch_size", "seed"})
-    return build_reference_profile(model, rule_from_dict(decision_rule), enhanced_images, manifest, splits, **settings)
+    rule, sides = rule_from_dict(decision_rule), []
+    for split in ("train", "validation"):
+        images = select_split(manifest, splits, split)
+        rows = sample_one_per_patient(images, max_images=drift.max_images, seed=drift.seed)
+        features = extract_features(model, rule, enhanced_images.batches(rows["sha256"].tolist(), drift.batch_size))
+        sides.append(features.with_metadata(rows, rule.outputs))
+    return ReferenceProfile.fit(*sides, outputs=rule.outputs, seed=drift.seed)
 
 
 def create_pipeline() -> Pipeline:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.splits import select_split
 from cxr_pipeline.deployment import promotion as rule
 from cxr_pipeline.deployment.data_changes import check_unseen
 from cxr_pipeline.experiments.task_run import RunOutputs
@@ -32,7 +33,8 @@ def score_champion(
     model, version = validated_changes["model"], validated_changes["champion"]
     if not challenger or version is None:
         return pd.DataFrame()
-    images = RunOutputs(Path(challenger["folder"]), task.name).test_images()
+    outputs = RunOutputs(Path(challenger["folder"]), task.name)
+    images = select_split(outputs.load("manifest"), outputs.load("splits"), "test")
     check_unseen(images, artifacts.images_of_champion(model, version), splits, version=f"{model} {version}")
     champion = promotion_records.load_champion(model, version, kind=task.kind, classes=tuple(task.classes))
     settings: dict[str, Any] = {"outputs": task.outputs, "folder": folders.images, "workers": resolution.workers}

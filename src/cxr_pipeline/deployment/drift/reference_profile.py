@@ -6,25 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import select_split
-from cxr_pipeline.deployment.drift.image_features import (
-    STATISTICS,
-    ImageFeatures,
-    extract_features,
-    sample_one_per_patient,
-)
-from cxr_pipeline.evaluation.decision_rule import DecisionRule
-
-if TYPE_CHECKING:
-    from keras import Model
+from cxr_pipeline.deployment.drift.image_features import STATISTICS, ImageFeatures
 
 VERSION = 3
 COMPONENTS = 16
@@ -143,28 +131,3 @@ def _principal_directions(features: NDArray[np.float32]) -> tuple[NDArray[np.flo
     spread = lengths[:COMPONENTS] / np.sqrt(max(len(features) - 1, 1))
     useful = np.flatnonzero(spread > 1e-3)
     return mean, scale, directions[useful].astype(np.float32), spread[useful].astype(np.float32)
-
-
-def build_reference_profile(
-    model: Model,
-    rule: DecisionRule,
-    images: PreparedImages,
-    manifest: pd.DataFrame,
-    splits: pd.DataFrame,
-    *,
-    max_images: int,
-    batch_size: int,
-    seed: int,
-) -> ReferenceProfile:
-    """Build the reference profile of the training and validation images of a model, at most ``max_images`` of each.
-
-    The manifest needs ``label_<output>`` for each output of the rule. The seed decides the sample of one image per
-    patient, and its order. `UserError` is raised if there is no training image, or if an image is not prepared.
-    """
-
-    def extract(split: str) -> ImageFeatures:
-        rows = sample_one_per_patient(select_split(manifest, splits, split), max_images=max_images, seed=seed)
-        features = extract_features(model, rule, images.batches(rows["sha256"].tolist(), batch_size))
-        return features.with_metadata(rows, rule.outputs)
-
-    return ReferenceProfile.fit(extract("train"), extract("validation"), outputs=rule.outputs, seed=seed)
