@@ -14,13 +14,8 @@ from mlflow.exceptions import MlflowException
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.tracking import runs, server, versions
 
-
-@pytest.fixture
-def closed():
-    """The address of a server that refuses connections."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{unused.getsockname()[1]}"
+# Nothing listens there, so that connections are refused.
+CLOSED = "http://127.0.0.1:1"
 
 
 @pytest.fixture
@@ -51,77 +46,70 @@ def answering(status):
         http.shutdown()
 
 
-@pytest.fixture
-def failing():
-    """The address of a server that answers every request with an error."""
-    with answering(503) as uri:
-        yield uri
+@pytest.fixture(autouse=True)
+def tracking_uri():
+    before = mlflow.get_tracking_uri()
+    yield
+    mlflow.set_tracking_uri(before)
 
 
-class TestConnect:
-    @pytest.fixture(autouse=True)
-    def tracking_uri(self):
-        uri = mlflow.get_tracking_uri()
-        yield
-        mlflow.set_tracking_uri(uri)
+def assert_refused(uri, problem):
+    error = Unavailable if uri.startswith("http") else UserError
+    with pytest.raises(error, match=problem) as raised:
+        server.connect(uri)
+    for part in (uri, "tracking_uri in conf/base/globals.yml", "MLFLOW_TRACKING_URI=sqlite:///mlflow.db"):
+        assert part in str(raised.value)
 
-    def refused(self, uri, problem):
-        error = Unavailable if uri.startswith("http") else UserError
-        with pytest.raises(error, match=problem) as raised:
+
+def test_a_file_that_exists_or_can_be_created_is_used(store, tmp_path):
+    new = tmp_path / "new" / "mlflow.db"
+    for uri in (f"sqlite:///{store}/mlflow.db", f"sqlite:///{new}"):
+        server.connect(uri)
+        assert mlflow.get_tracking_uri() == uri
+    assert new.exists()
+
+
+def test_a_server_must_answer(silent):
+    with answering(503) as failing:
+        for uri, problem in ((CLOSED, "refused"), (silent, "timed out"), (failing, "503")):
+            assert_refused(uri, f"no MLflow server answers there .*{problem}")
+
+
+def test_a_file_must_be_a_database_that_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("no database\n" * 100)
+    assert_refused(f"sqlite:///{tmp_path}/file/mlflow.db", "the file cannot be written")
+    assert_refused(f"sqlite:///{tmp_path}/file", "not a usable SQLite database")
+
+
+WITHOUT_SCHEME = ["127.0.0.1:5000", "localhost:5000/mlflow", "mlruns", "u:p@h:5000"]
+
+
+@pytest.mark.parametrize("uri", [*WITHOUT_SCHEME, "mysql+pymysql://u:p@h/d", "postgresql://u:p@h:port/d"])
+def test_a_server_needs_http_and_a_database_its_driver(uri, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    message = r"expected the address of a server, http://HOST:PORT, or of a database whose driver is installed \("
+    with pytest.raises(UserError, match=message) as raised:
+        server.connect(uri)
+    assert "u:p" not in str(raised.value)
+
+
+def test_a_server_that_refuses_access_asks_for_a_password():
+    message = r"refuses access \(status 401\)\. Set MLFLOW_TRACKING_USERNAME"
+    with answering(401) as uri, pytest.raises(UserError, match=message) as raised:
+        server.connect(uri)
+    assert not isinstance(raised.value, Unavailable)
+
+
+def test_a_file_that_another_process_has_locked_is_waited_for(store, monkeypatch):
+    uri = f"sqlite:///{store}/mlflow.db"
+    with closing(sqlite3.connect(store / "mlflow.db", check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        threading.Timer(0.5, other.rollback).start()
+        server.connect(uri)
+        other.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr(server, "_LOCKED_SECONDS", 0.1)
+        with pytest.raises(Unavailable, match="another process has kept the file locked"):
             server.connect(uri)
-        for part in (uri, "tracking_uri in conf/base/globals.yml", "MLFLOW_TRACKING_URI=sqlite:///mlflow.db"):
-            assert part in str(raised.value)
-
-    def test_a_file_that_exists_or_can_be_created_is_used(self, store, tmp_path):
-        new = tmp_path / "new" / "mlflow.db"
-        for uri in (f"sqlite:///{store}/mlflow.db", f"sqlite:///{new}"):
-            server.connect(uri)
-            assert mlflow.get_tracking_uri() == uri
-        assert new.exists()
-
-    @pytest.mark.parametrize(("kind", "problem"), [("closed", "refused"), ("silent", "timed out"), ("failing", "503")])
-    def test_a_server_must_answer(self, request, kind, problem):
-        self.refused(request.getfixturevalue(kind), f"no MLflow server answers there .*{problem}")
-
-    def test_a_file_must_be_a_database_that_can_be_written(self, tmp_path):
-        (tmp_path / "file").write_text("no database\n" * 100)
-        self.refused(f"sqlite:///{tmp_path}/file/mlflow.db", "the file cannot be written")
-        self.refused(f"sqlite:///{tmp_path}/file", "not a usable SQLite database")
-
-    @pytest.mark.parametrize(
-        "uri",
-        [
-            "127.0.0.1:5000",
-            "localhost:5000/mlflow",
-            "mlruns",
-            "mysql+pymysql://u:p@h/d",
-            "postgresql://u:p@h:port/d",
-            "u:p@h:5000",
-        ],
-    )
-    def test_a_server_needs_http_and_a_database_its_driver(self, uri, monkeypatch):
-        monkeypatch.setitem(sys.modules, "pymysql", None)
-        message = r"expected the address of a server, http://HOST:PORT, or of a database whose driver is installed \("
-        with pytest.raises(UserError, match=message) as raised:
-            server.connect(uri)
-        assert "u:p" not in str(raised.value)
-
-    def test_a_server_that_refuses_access_asks_for_a_password(self):
-        message = r"refuses access \(status 401\)\. Set MLFLOW_TRACKING_USERNAME"
-        with answering(401) as uri, pytest.raises(UserError, match=message) as raised:
-            server.connect(uri)
-        assert not isinstance(raised.value, Unavailable)
-
-    def test_a_file_that_another_process_has_locked_is_waited_for(self, store, monkeypatch):
-        uri = f"sqlite:///{store}/mlflow.db"
-        with closing(sqlite3.connect(store / "mlflow.db", check_same_thread=False)) as other:
-            other.execute("BEGIN EXCLUSIVE")
-            threading.Timer(0.5, other.rollback).start()
-            server.connect(uri)
-            other.execute("BEGIN EXCLUSIVE")
-            monkeypatch.setattr(server, "_LOCKED_SECONDS", 0.1)
-            with pytest.raises(Unavailable, match="another process has kept the file locked"):
-                server.connect(uri)
 
 
 REFUSED = MlflowException(f"400 Client Error: Bad Request for url: http://user:s3cret@host/{'api/' * 50}")
@@ -185,13 +173,6 @@ def project(tmp_path, empty_database):
     client.log_text(run.info.run_id, "as it was", "note.txt")
     client.create_logged_model(experiment, name="m", source_run_id=run.info.run_id)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def tracking_uri():
-    before = mlflow.get_tracking_uri()
-    yield
-    mlflow.set_tracking_uri(before)
 
 
 def connect_project(folder):
