@@ -36,13 +36,15 @@ def other(path):
         process.kill()
 
 
-def lock(path):
-    return RunLock(path, "chest")
+def acquire(path):
+    lock = RunLock(path, "chest")
+    lock.acquire("chest")
+    return lock
 
 
 def test_the_error_of_a_second_process_names_the_holder(path, other):
     with pytest.raises(Locked, match=r"^chest is already running \(chest_retraining, process") as raised:
-        lock(path).acquire("chest")
+        acquire(path)
     holder = raised.value.holder
     assert (holder.host, holder.pid) == (platform.node(), other.pid)
     for part in (str(other.pid), platform.node(), holder.since, "without changes"):
@@ -54,8 +56,7 @@ def test_the_lock_of_a_killed_job_is_free_and_its_record_is_replaced(path, other
     other.send_signal(signal.SIGKILL)
     other.wait()
     assert path.with_suffix(".json").exists()
-    mine = lock(path)
-    mine.acquire("chest")
+    mine = acquire(path)
     assert f"process {other.pid}" in caplog.text
     assert "Taking over its lock" in caplog.text
     assert json.loads(path.with_suffix(".json").read_text())["pid"] == os.getpid()
@@ -68,23 +69,21 @@ def test_an_unreadable_record_and_that_of_an_ended_process_do_not_name_the_holde
     for text in ("{", '{"pid": 1}', json.dumps({**record, "started": record["started"] - 1000})):
         path.with_suffix(".json").write_text(text)
         with pytest.raises(Locked, match="holder unknown"):
-            lock(path).acquire("chest")
+            acquire(path)
 
 
 def test_a_lock_is_released_if_its_record_cannot_be_written(path):
     path.with_suffix(".json").mkdir(parents=True)
     with pytest.raises(UserError, match=r"run\.json could not be written"):
-        lock(path).acquire("chest")
+        acquire(path)
     path.with_suffix(".json").rmdir()
-    mine = lock(path)
-    mine.acquire("chest")
-    mine.release()
+    acquire(path).release()
 
 
 def test_an_invalid_folder_is_reported(tmp_path):
     (tmp_path / "chest").write_text("a file where a folder is expected")
     with pytest.raises(UserError, match=r"run\.lock could not be locked: (Not a directory|File exists)"):
-        lock(tmp_path / "chest" / "run.lock").acquire("chest")
+        acquire(tmp_path / "chest" / "run.lock")
 
 
 def test_a_process_that_ends_releases_the_lock_and_removes_its_record(path):

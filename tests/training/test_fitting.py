@@ -30,12 +30,7 @@ HEAD_ONLY = {"pretrained": True, "epochs": 1, "fine_tuning": replace(SETTINGS.fi
 
 
 class MemoryImages:
-    """Learnable images: each label brightens a band at a different height, sometimes barely.
-
-    Args:
-        y: labels [n, k]; the last one is at the bottom.
-        size: side of an image in pixels.
-    """
+    """Learnable images: each label brightens a band at a different height, sometimes barely; the last at the bottom."""
 
     digest = "memory"
 

@@ -78,17 +78,6 @@ def test_worker_processes_make_the_same_store(folder, write_images, small_shards
     assert np.array_equal(enhanced.read(list(files)), prepared(files, replace(RECIPE, steps=STEPS)))
 
 
-def test_only_new_images_are_read(folder, write_images):
-    first, more = write_images(3), write_images(2, seed=1)
-    filled(folder, first)
-    for path in first.values():
-        path.unlink()
-    images = PreparedImages(folder, RECIPE)
-    assert images.missing({**first, **more}) == list(more)
-    assert images.fill(placed({**first, **more})).empty
-    assert np.array_equal(images.read(list(more)), prepared(more))
-
-
 def test_images_whose_window_does_not_fit_are_named_in_every_run(folder, write_images, tmp_path, caplog):
     files = write_images(2)
     for number in range(2):

@@ -9,18 +9,11 @@ from cxr_pipeline.data.sources.class_folders import holds_images, read
 from cxr_pipeline.data.sources.readers import file_reader
 
 
-def test_the_folder_is_the_label(tmp_path):
-    paths = ["Effusion/a.png", "No Finding/b.png", "No Finding/deeper/a.jpg"]
-    images = read(write_files(tmp_path, *paths)).images
-    assert images["image"].tolist() == images["path"].tolist() == paths
-    assert images["labels"].tolist() == ["Effusion", "No Finding", "No Finding"]
-    assert images[["given_split", "patient_id"]].isna().all(axis=None)
-
-
 def test_split_folders_above_the_classes(tmp_path):
     folders = ("Test", "VALID", "Val", "dev", "train", "validation")
-    write_files(tmp_path, *(f"{folder}/ill/a.png" for folder in folders), "well/b.png")
+    write_files(tmp_path, *(f"{folder}/ill/a.png" for folder in folders), "well/deeper/b.png")
     images = read(tmp_path).images
+    assert images["patient_id"].isna().all()
     assert images["labels"].tolist() == ["ill", "ill", "ill", "dev", "ill", "ill", "well"]
     assert texts(images["given_split"]) == ["test", "validation", "validation", None, "train", "validation", None]
     given = read(tmp_path, given_splits={"val": "train", "Dev": "validation"}).images

@@ -2,17 +2,13 @@
 
 import pandas as pd
 import pytest
-from samples import write_files
+from samples import list_table, write_files
 
-from cxr_pipeline.data.sources.label_table import read
-from cxr_pipeline.data.sources.label_tables import Columns
 from cxr_pipeline.data.sources.listing import list_rows
 
 
-def read_rows(folder, *names, table="labels.csv", **options):
-    lines = ["image,finding", *(f"{name},Mass" for name in names)]
-    (folder / table).write_text("\n".join(lines) + "\n")
-    return read(folder, table=table, columns=Columns(image="image", labels="finding"), **options)
+def read_rows(folder, *names, **options):
+    return list_table(folder, "image,label\n" + "".join(f"{name},Mass\n" for name in names), **options)
 
 
 @pytest.mark.parametrize(

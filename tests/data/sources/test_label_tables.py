@@ -4,10 +4,9 @@ from functools import partial
 
 import pandas as pd
 import pytest
-from samples import texts, write_files
+from samples import list_table, texts
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.sources.label_table import read
 from cxr_pipeline.data.sources.label_tables import Columns, combine_readings, read_label_table, read_labels, years
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.table_files import read_table
@@ -161,9 +160,7 @@ NOTHING, MASS, DOUBTFUL = ("No finding", None), ("Mass", None), ("", "Mass|No fi
 
 def labels_of(folder, table, **columns):
     """Return the labels and uncertain labels of each image."""
-    write_files(folder, "a.png", "b.png", "c.png", "d.png")
-    (folder / "t.csv").write_text(table)
-    listing = read(folder, table="t.csv", columns=Columns(**{"image": "image", "labels": "finding", **columns}))
+    listing = list_table(folder, table, "a.png", "b.png", "c.png", "d.png", columns=columns)
     assert listing.refused.empty
     images = listing.images
     assert listing.n_rows == len(images) + listing.n_repeated == table.count("\n") - 1
@@ -198,9 +195,9 @@ def test_several_readers(tmp_path, how, expected):
     ],
 )
 def test_votes_of_readers_by_column(tmp_path, cells, labels, uncertain, unknown):
-    (tmp_path / "t.csv").write_text("image,Mass,Edema\n" + "".join(f"a,{cell},0\n" for cell in cells))
-    columns = Columns(image="image", one_hot=("Mass", "Edema"), combine="majority")
-    (row,) = read(write_files(tmp_path, "a.png"), table="t.csv", columns=columns).images.itertuples()
+    table = "image,Mass,Edema\n" + "".join(f"a,{cell},0\n" for cell in cells)
+    columns = {"labels": None, "one_hot": ("Mass", "Edema"), "combine": "majority"}
+    (row,) = list_table(tmp_path, table, "a.png", columns=columns).images.itertuples()
     assert texts([row.labels, row.uncertain, row.unknown]) == [labels, uncertain, unknown]
 
 
@@ -222,7 +219,7 @@ def test_one_row_for_each_image_is_unchanged(how):
 
 @pytest.mark.parametrize("how", ["majority", "unanimous"])
 def test_spellings_of_a_label_are_one_label(tmp_path, how):
-    table = "image,finding\na,Pleural Thickening\na,pleural_thickening\na,No Finding\nb,mass\nb,Mass\nc,MASS\nd,Mass\n"
+    table = "image,label\na,Pleural Thickening\na,pleural_thickening\na,No Finding\nb,mass\nb,Mass\nc,MASS\nd,Mass\n"
     thickening = ("Pleural Thickening", None) if how == "majority" else ("", "No Finding|Pleural Thickening")
     expected = {"a": thickening, "b": ("mass", None), "c": ("MASS", None), "d": MASS}
     assert labels_of(tmp_path, table, combine=how) == expected
@@ -237,10 +234,9 @@ def test_labels_without_a_majority_are_not_negative(tmp_path, exclusive):
         "d": ["Mass;Effusion", "Mass;Pleural Effusion", "No Finding"],
         "e": ["Mass", "Mass", "Effusion"],
     }
-    table = "image,finding\n" + "".join(f"{image},{labels}\n" for image, rows in found.items() for labels in rows)
-    (write_files(tmp_path, *(f"{image}.png" for image in found)) / "t.csv").write_text(table)
-    columns = Columns(image="image", labels="finding", separator=";", combine="majority")
-    listing = read(tmp_path, table="t.csv", columns=columns)
+    table = "image,label\n" + "".join(f"{image},{labels}\n" for image, rows in found.items() for labels in rows)
+    columns = {"separator": ";", "combine": "majority"}
+    listing = list_table(tmp_path, table, *(f"{image}.png" for image in found), columns=columns)
     label_map = LabelMap({"effusion": ["Effusion", "Pleural Effusion"], "mass": ["Mass"]}, exclusive=exclusive)
     outcome = label_map.apply(listing.images, listing.vocabulary)
     misspelt = "belongs to no class of the task: Efusion"
@@ -251,7 +247,7 @@ def test_labels_without_a_majority_are_not_negative(tmp_path, exclusive):
 
 @pytest.mark.parametrize("normal", ["No Finding", "NEGATIVE", "ohne Befund", "No acute disease", "0_normal"])
 def test_an_image_with_a_finding_of_any_reader_is_not_normal(tmp_path, normal):
-    table = f"image,finding\na,{normal}\na,Mass\nb,{normal}\nb,{normal}\nc,Mass\nd,Mass|{normal}\n"
+    table = f"image,label\na,{normal}\na,Mass\nb,{normal}\nb,{normal}\nc,Mass\nd,Mass|{normal}\n"
     assert labels_of(tmp_path, table, combine="any") == {"a": MASS, "b": (normal, None), "c": MASS, "d": MASS}
 
 
@@ -266,16 +262,15 @@ def test_an_image_with_a_finding_of_any_reader_is_not_normal(tmp_path, normal):
     ],
 )
 def test_labels_for_a_normal_image_count_as_one(tmp_path, found, how, expected):
-    (write_files(tmp_path, "a.png") / "t.csv").write_text("image,l\n" + "".join(f"a,{label}\n" for label in found))
-    listing = read(tmp_path, table="t.csv", columns=Columns(image="image", labels="l", combine=how))
+    table = "image,label\n" + "".join(f"a,{label}\n" for label in found)
+    listing = list_table(tmp_path, table, "a.png", columns={"combine": how})
     label_map = LabelMap({"ill": ["Mass"], "normal": ["No acute disease", "0_normal"]})
     outcome = label_map.apply(listing.images, listing.vocabulary).iloc[0]
     assert expected in (outcome["label_normal"], outcome["detail"])
 
 
 def test_rows_that_disagree_are_refused_unless_they_are_combined(tmp_path):
-    (write_files(tmp_path, "a.png") / "t.csv").write_text("image,finding\na,Mass\na,Edema\n")
-    refused = read(tmp_path, table="t.csv", columns=Columns(image="image", labels="finding")).refused
+    refused = list_table(tmp_path, "image,label\na,Mass\na,Edema\n", "a.png").refused
     assert refused["reason"].tolist() == ["contradicting_labels"] * 2
     with pytest.raises(ValueError, match="expected combine to be any, majority or unanimous"):
         Columns(image="image", labels="finding", reader="r")

@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from samples import texts, write_files
+from samples import list_table, texts, write_files
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources import table_files
@@ -92,8 +92,7 @@ def test_absolute_paths(tmp_path):
     folder = write_files(tmp_path / "hospital", "images/a.png", "images/b.png")
     (tmp_path / "link").symlink_to(folder)
     paths = [f"{tmp_path}/link/images/a.png", f"{folder}/images/b.png", "/elsewhere/c.png"]
-    (folder / "t.csv").write_text("p,l\n" + "".join(f"{path},x\n" for path in paths))
-    listing = read(tmp_path / "link", table="t.csv", columns=Columns(image="p", labels="l"))
+    listing = list_table(tmp_path / "link", "image,label\n" + "".join(f"{path},x\n" for path in paths))
     assert listing.images["path"].tolist() == ["images/a.png", "images/b.png"]
     assert listing.refused.to_numpy().tolist() == [
         ["/elsewhere/c.png", "outside_source", "its path in the table is not below the source's folder"]
@@ -112,8 +111,7 @@ def test_absolute_paths(tmp_path):
     ],
 )
 def test_labels_written_as_a_list(tmp_path, cell, labels):
-    (write_files(tmp_path, "a.png") / "t.csv").write_text(f"image,labels\na.png,{cell}\n")
-    images = read(tmp_path, table="t.csv", columns=Columns(image="image", labels="labels")).images
+    images = list_table(tmp_path, f"image,label\na.png,{cell}\n", "a.png").images
     assert texts(images["labels"]) == [labels]
 
 

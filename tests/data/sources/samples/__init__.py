@@ -16,7 +16,8 @@ import pytest
 
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.errors import ImageRefused
-from cxr_pipeline.data.sources.readers import Reader
+from cxr_pipeline.data.sources import label_table
+from cxr_pipeline.data.sources.label_tables import Columns
 
 
 def draw_image(path, number):
@@ -33,6 +34,13 @@ def write_files(folder, *paths):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(path)
     return folder
+
+
+def list_table(folder, table, *paths, layout=label_table, columns=None, **options):
+    """Write files and a label table with the columns image and label, or others, and list the images of the table."""
+    (write_files(folder, *paths) / "labels.csv").write_text(table)
+    columns = Columns(**{"image": "image", "labels": "label", **(columns or {})})
+    return layout.read(folder, table="labels.csv", columns=columns, **options)
 
 
 def texts(values):
