@@ -54,12 +54,7 @@ def test_rows_are_refused_left_out_or_kept(tmp_path):
     assert kept["image"].tolist() == ["kept.png", "well.png"]
     unknown = dict.fromkeys(["unknown.png", "unlabelled.png"], "unknown_label")
     assert refused_as(refused) == {**unknown, "both.png": "contradicting_labels", "empty.png": "empty"}
-    assert counts["images"] == {
-        "rows_in_source": 7,
-        "left_out": {"other_classes": 1},
-        "not_on_disk": 0,
-        "notes": [],
-    }
+    assert counts["images"] == {"rows_in_source": 7, "left_out": {"other_classes": 1}, "not_on_disk": 0, "notes": []}
 
 
 def test_the_first_of_identical_images_is_kept(tmp_path):
@@ -70,9 +65,8 @@ def test_the_first_of_identical_images_is_kept(tmp_path):
         {"one": (FileReader(tmp_path / "one"), one), "two": (FileReader(tmp_path / "two"), two)}, labels=LABELS
     )
     assert images["image"].tolist() == ["n.png", "z.png"]
-    assert refused_as(refused) == {"a.png": "exact_duplicate", "b.png": "exact_duplicate"}
-    assert refused["source"].tolist() == ["two", "two"]
-    assert refused["detail"].tolist() == ["the same image as one: z.png"] * 2
+    duplicate = ["exact_duplicate", "the same image as one: z.png"]
+    assert refused.to_numpy().tolist() == [["two", "a.png", *duplicate], ["two", "b.png", *duplicate]]
 
 
 def test_an_image_may_have_any_number_of_several_classes(tmp_path):
@@ -106,11 +100,7 @@ def test_identical_images_with_different_labels_are_refused(tmp_path):
         (LABELS, {"a.png": "Effusion"}, "only one class has images: found 0 of nofinding, 1 of effusion"),
         (LABELS, {}, "there are no usable images"),
         (LABELS, dict.fromkeys("ab", "sick"), r"no usable images(.|\n)*Labels of no class: 'sick' \(2\)"),
-        (
-            SEVERAL,
-            {"a.png": "Mass|Effusion"},
-            r"no class has both .* found 1 positive and 0 negative for fluid, .*some",
-        ),
+        (SEVERAL, {"a.png": "Mass|Effusion"}, "no class has both .* found 1 positive and 0 negative for fluid, .*some"),
         (SEVERAL, {"a.png": "No Finding"}, r"no class has both .* found 0 positive and 1 negative for fluid"),
     ],
 )
@@ -176,29 +166,18 @@ def test_data_report(tmp_path):
     refused_row = pd.DataFrame({"image": ["5.png"], "reason": "outside_source", "detail": ""})
     missing_rows = pd.DataFrame({"image": [f"gone{i}.png" for i in range(7)]})
     rows = pd.concat([pd.DataFrame(columns), refused_row, missing_rows])
-    listing = list_rows(rows, notes=("A note.",), n_left_out=3)
-    images, refused, counts = list_one(tmp_path, listing)
+    images, refused, counts = list_one(tmp_path, list_rows(rows, notes=("A note.",), n_left_out=3))
     tables = finalise(images, refused, NOTHING_REFUSED, LABELS)
     report = data_report(*tables, counts, classes=tuple(CLASSES), phantom=True)
-    assert report["sources"] == {
-        "images": {
-            "rows_in_source": 15,
-            "left_out": {"by_layout": 3},
-            "rows_read": 12,
-            "not_on_disk": 7,
-            "manifest": 3,
-            "quarantine": {"outside_source": 1, "unknown_label": 1},
-            "n_patients": 1,
-            "has_patients": True,
-            "notes": ["A note."],
-        }
-    }
-    assert report["phantom"] is True
-    assert (report["n_images"], report["n_patients"], report["n_images_without_patient"]) == (3, 1, 1)
-    assert report["classes"] == {"nofinding": 2, "effusion": 1}
+    of_rows = {"rows_in_source": 15, "left_out": {"by_layout": 3}, "rows_read": 12, "not_on_disk": 7}
+    of_images = {"manifest": 3, "quarantine": {"outside_source": 1, "unknown_label": 1}, "notes": ["A note."]}
+    of_images |= {"n_patients": 1, "has_patients": True}
+    assert report["sources"] == {"images": of_rows | of_images}
+    expected = {"phantom": True, "n_images": 3, "n_patients": 1, "n_images_without_patient": 1}
+    expected |= {"classes": {"nofinding": 2, "effusion": 1}, "sex": {"F": 1, "M": 1, "unknown": 1}}
+    assert expected.items() <= report.items()
     assert "unknown_labels" not in report
     assert (report["age"]["n_known"], report["age"]["median"], report["age"]["highest"]) == (2, 40.0, 50.0)
-    assert report["sex"] == {"F": 1, "M": 1, "unknown": 1}
     assert "patient-of" not in json.dumps(report, allow_nan=False)
 
 

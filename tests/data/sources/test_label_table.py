@@ -58,13 +58,11 @@ def test_a_path_that_leads_out_is_refused(tmp_path, name):
     assert listing.images["path"].tolist() == ["a.png"]
 
 
-@pytest.mark.parametrize("follow_links", [True, False])
-def test_images_in_a_linked_folder(tmp_path, follow_links):
+def test_images_in_a_linked_folder(tmp_path):
     write_files(tmp_path, "elsewhere/a.png", "source/labels.csv")
     (tmp_path / "source" / "images").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    listing = read_rows(tmp_path / "source", "a.png", follow_links=follow_links)
-    assert listing.images["path"].tolist() == ["images/a.png"] * follow_links
-    assert listing.n_missing == 1 - follow_links
+    assert read_rows(tmp_path / "source", "a.png").n_missing == 1
+    assert read_rows(tmp_path / "source", "a.png", follow_links=True).images["path"].tolist() == ["images/a.png"]
 
 
 def test_rows_of_the_same_image():
