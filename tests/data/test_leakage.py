@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from manifests import images
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.leakage import check_splits
@@ -8,18 +9,8 @@ from cxr_pipeline.data.leakage import check_splits
 
 def clean():
     """Return six patients with two images each, of both classes, two patients in each split."""
-    ill = pd.Series([number // 2 % 2 for number in range(12)], dtype="float64")
-    manifest = pd.DataFrame(
-        {
-            "source": "images",
-            "image": [f"{number}.png" for number in range(12)],
-            "sha256": [f"{number:064x}" for number in range(12)],
-            "patient_id": [str(number // 2) for number in range(12)],
-            "label_well": 1 - ill,
-            "label_ill": ill,
-            "given_split": pd.Series([None] * 12, dtype="str"),
-        }
-    )
+    patients = [number // 2 for number in range(12)]
+    manifest = images([str(patient) for patient in patients], [patient % 2 for patient in patients])
     splits = manifest[["source", "image", "sha256", "patient_id"]].assign(
         split=["train"] * 4 + ["validation"] * 4 + ["test"] * 4
     )

@@ -1,6 +1,5 @@
 """Documents of a plausible run, a reader of HTML pages, and access to figures before they become bytes."""
 
-from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 import numpy as np
@@ -26,20 +25,15 @@ def drawn(monkeypatch):
     return figures
 
 
-@dataclass
 class HtmlPage(HTMLParser):
     """The elements of a page, its table rows, and the text of each section (``""`` is its top)."""
 
-    html: str
-    elements: list = field(default_factory=list)
-    rows: list = field(default_factory=list)
-    text: dict = field(default_factory=dict)
-    _section: str = ""
-    _in_cell: bool = False
-
-    def __post_init__(self):
+    def __init__(self, html):
         super().__init__()
-        self.feed(self.html)
+        self.html, self.elements, self.rows, self.text = html, [], [], {}
+        self._section, self._in_cell = "", False
+        self.feed(html)
+        self.rows = [[" ".join(cell.split()) for cell in row] for row in self.rows]
         self.text = {name: " ".join(text.split()) for name, text in self.text.items()}
 
     def handle_starttag(self, tag, attrs):
@@ -57,7 +51,6 @@ class HtmlPage(HTMLParser):
         if tag in ("section", "title", "style"):
             self._section = ""
         if tag in ("td", "th"):
-            self.rows[-1][-1] = " ".join(self.rows[-1][-1].split())
             self._in_cell = False
 
     def handle_data(self, data):

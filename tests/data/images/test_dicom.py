@@ -118,12 +118,6 @@ def test_the_first_voi_lut_takes_precedence_over_a_window(syntax, bits_out, firs
     assert np.abs(read(dicom(pixels, bits=12, syntax=syntax, **elements)) - expected).max() <= 0.51
 
 
-def test_a_voi_lut_of_8_bits_with_many_entries():
-    item = lut(0, np.zeros(4096), 8)
-    item.LUTData = (np.arange(4096) // 16).astype(np.uint8).tobytes()
-    assert np.array_equal(read(dicom(levels(12), bits=12, VOILUTSequence=[item])), levels(12) // 16)
-
-
 @pytest.mark.parametrize("window", [{}, {"WindowCenter": 1500, "WindowWidth": 700}])
 @pytest.mark.parametrize("bits", [8, 12])
 def test_monochrome1_is_inverted(bits, window):

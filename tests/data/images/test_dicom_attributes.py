@@ -210,10 +210,12 @@ def test_every_cell_of_the_table_has_a_test():
     assert cells == {attribute: {column for column, *_ in cases} for attribute, cases in CASES.items()}
 
 
-def test_a_lut_of_16_bits_in_words_or_bytes():
-    item = entries()
-    item.add_new("LUTData", "US", (4095 - np.arange(4096)).tolist())
-    assert np.abs(read(dicom(levels(BITS), bits=BITS, VOILUTSequence=[item])) - REVERSED).max() <= 0.501
+def test_a_lut_in_numbers_or_bytes():
+    numbers, bytes_of_entries = entries(), entries(bits=8)
+    numbers.add_new("LUTData", "US", (4095 - np.arange(4096)).tolist())
+    bytes_of_entries.LUTData = (255 - np.arange(4096) // 16).astype(np.uint8).tobytes()
+    for item, expected in ((numbers, REVERSED), (bytes_of_entries, 255 - levels(BITS) // 16)):
+        assert np.abs(read(dicom(levels(BITS), bits=BITS, VOILUTSequence=[item])) - expected).max() <= 0.501
 
 
 def damaged_lut(vr, data):

@@ -116,16 +116,13 @@ def test_a_damaged_or_missing_table(tmp_path, name, content):
 
 
 @every_format
-@pytest.mark.parametrize("columns", [ONE_COLUMN, Columns(image="image", one_hot=("findings", "view"), combine="any")])
-def test_a_table_with_only_a_header(tmp_path, write, columns):
-    rows, _ = read_label_table(tmp_path, write(tmp_path, TABLE.head(0)).name, columns)
-    assert rows.empty
-
-
 @pytest.mark.parametrize("how", ["any", "majority", "unanimous"])
-def test_a_table_without_labels(tmp_path, how):
-    columns = Columns(image="image", labels="findings", combine=how)
-    rows, _ = read_label_table(tmp_path, write(tmp_path, TABLE.assign(findings=None)).name, columns)
+def test_a_table_without_rows_or_labels(tmp_path, write, how):
+    one_column = Columns(image="image", labels="findings", combine=how)
+    one_hot = Columns(image="image", one_hot=("findings", "view"), combine=how)
+    file = write(tmp_path, TABLE.head(0)).name
+    assert all(read_label_table(tmp_path, file, columns)[0].empty for columns in (ONE_COLUMN, one_column, one_hot))
+    rows, _ = read_label_table(tmp_path, write(tmp_path, TABLE.assign(findings=None)).name, one_column)
     assert rows[["labels", "uncertain", "unknown", "outvoted"]].isna().all(axis=None)
 
 

@@ -1,5 +1,6 @@
 import io
 import zipfile
+from itertools import product
 
 import cv2
 import numpy as np
@@ -60,13 +61,10 @@ def test_several_labels_at_once_and_labels_without_names(tmp_path):
     assert (set(numbers.images["labels"]), numbers.vocabulary) == ({*"0124"}, {*"01234"})
 
 
-def test_a_file_without_images_has_no_rows(tmp_path):
-    file = tmp_path / "empty.npz"
-    np.savez(file, train_images=np.empty((0, 28, 28), np.uint8), train_labels=np.empty((0, 1), np.uint8))
-    assert read(file).images.empty
-
-
-def test_missing_splits_are_skipped_and_colour_is_converted_to_grey(tmp_path):
+def test_missing_and_empty_splits_are_skipped_and_colour_is_converted_to_grey(tmp_path):
+    no_labels = {f"{split}_labels": np.empty((0, 1), np.uint8) for split in ("train", "val", "test")}
+    no_images = {f"{split}_images": np.empty((0, 28, 28), np.uint8) for split in ("train", "val", "test")}
+    assert read(write(tmp_path, **no_labels, **no_images)).images.empty
     colour = draw("val", 30, 28, 3)
     file = write(tmp_path, train_images=None, train_labels=None, test_images=None, val_images=colour)
     assert read(file).images["image"].tolist() == [f"validation/0000{number}" for number in range(3)]
@@ -125,19 +123,13 @@ def test_invalid_arrays_leave_nothing(tmp_path, changes, message):
     assert not list((tmp_path / "unpacked").rglob("description.json"))
 
 
-@pytest.mark.parametrize(
-    ("damage", "listed"),
-    [
-        (lambda content: b"", False),
-        (lambda content: content[: len(content) // 2], False),
-        (lambda content: content[: int(len(content) * 0.99)], False),
-        (lambda content: content[:600] + bytes(100) + content[700:], True),  # listing reads no pixels
-    ],
-)
-def test_a_damaged_file_leaves_nothing(tmp_path, damage, listed):
+def test_a_damaged_file_leaves_nothing(tmp_path):
     file = write(tmp_path)
-    file.write_bytes(damage(file.read_bytes()))
-    for use in [unpack] if listed else [read, unpack]:
+    content = file.read_bytes()
+    truncated = [content[: int(len(content) * kept)] for kept in (0, 0.5, 0.99)]
+    changed_pixels = content[:600] + bytes(100) + content[700:]  # which are not read for a listing
+    for use, damaged in (*product((read, unpack), truncated), (unpack, changed_pixels)):
+        file.write_bytes(damaged)
         with pytest.raises(UserError, match=r"images\.npz cannot be read: .*Expected one \.npz file"):
             use(file)
     assert not list((tmp_path / "unpacked").rglob("description.json"))

@@ -45,20 +45,15 @@ def test_a_label_anywhere_in_the_row_and_a_byte_order_mark_and_blank_lines(tmp_p
     assert np.array_equal(unpacked_images(opened(file)), pixels(2).reshape(2, SIDE, SIDE))
 
 
-def test_labels_without_names_are_the_text_of_the_column(tmp_path):
-    listing = read(write(tmp_path, table(["Mass|Nodule", " ill ", 7, None])))
-    assert texts(listing.images["labels"]) == ["Mass|Nodule", "ill", "7", None]
-    assert listing.vocabulary == {"Mass", "Nodule", "ill", "7"}
-
-
-def test_a_label_without_a_name(tmp_path):
-    file = write(tmp_path, table([0, 2, -1, "ill", 1.5, "nan", 1.0, None]))
-    listing = read(file, labels=NAMES)
-    assert listing.refused["image"].tolist() == [f"row 0000000{row}" for row in range(1, 6)]
-    assert set(listing.refused["reason"]) == {"unknown_label"}
-    assert listing.refused["detail"][0] == "label '2'; expected a whole number from 0 to 1"
-    assert listing.images["path"].tolist() == ["0", "6", "7"]
-    assert texts(listing.images["labels"]) == ["well", "ill", None]
+def test_labels_are_names_of_numbers_or_texts(tmp_path):
+    texts_only = read(write(tmp_path, table(["Mass|Nodule", " ill ", 7, None])))
+    assert texts(texts_only.images["labels"]) == ["Mass|Nodule", "ill", "7", None]
+    assert texts_only.vocabulary == {"Mass", "Nodule", "ill", "7"}
+    named = read(write(tmp_path, table([0, 2, -1, "ill", 1.5, "nan", 1.0, None])), labels=NAMES)
+    assert named.images["path"].tolist() == ["0", "6", "7"]
+    assert texts(named.images["labels"]) == ["well", "ill", None]
+    assert set(named.refused["reason"]) == {"unknown_label"}
+    assert named.refused["detail"][0] == "label '2'; expected a whole number from 0 to 1"
 
 
 INVALID = ("300", "-1", "12.5", "white", "", "inf", "True", "1e99")

@@ -12,17 +12,14 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images import decoding
 from cxr_pipeline.data.sources.readers import FileReader, content_hashes, find_container, unpack
 
-OUTSIDE = ("../secret", "{outside}/secret", "link", "folder/secret", "nested/../../secret", "../source2/a.png")
 
-
-@pytest.mark.parametrize("path", OUTSIDE)
-def test_paths_that_lead_out_of_the_source(tmp_path, path):
+def test_paths_that_lead_out_of_the_source(tmp_path):
     source = write_files(tmp_path, "secret", "source2/a.png", "source/nested/a.png") / "source"
     (source / "link").symlink_to(tmp_path / "secret")
     (source / "folder").symlink_to(tmp_path, target_is_directory=True)
-    path = path.format(outside=tmp_path)
-    assert refusal(FileReader(source), path).reason == "outside_source"
-    assert FileReader(source).version(path) is None
+    for path in ("../secret", f"{tmp_path}/secret", "link", "folder/secret", "nested/../../secret", "../source2/a.png"):
+        assert refusal(FileReader(source), path).reason == "outside_source"
+        assert FileReader(source).version(path) is None
 
 
 def test_links_inside_the_source_and_to_the_source(tmp_path, monkeypatch):

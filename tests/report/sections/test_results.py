@@ -52,36 +52,31 @@ def test_a_joint_calibration_and_a_class_that_could_not_be_calibrated_are_descri
         assert "fitted on validation images, except for Nodule, where the fit was not possible." in text
 
 
-@pytest.fixture
-def heat_maps(content):
+def heat_maps(content, randomised=None, **localised):
     """Return the sentences on heat maps, without their table and figures."""
-
-    def make(randomised=None, **localised):
-        document = {"method": "Grad-CAM", "layer": "conv5", "localisation": localised, "randomised": randomised or {}}
-        return results.heat_maps(replace(content, explanations=document)).blocks[:-2]
-
-    return make
+    document = {"method": "Grad-CAM", "layer": "conv5", "localisation": localised, "randomised": randomised or {}}
+    return results.heat_maps(replace(content, explanations=document)).blocks[:-2]
 
 
-def test_heat_maps_are_compared_with_the_centre_of_the_image(heat_maps, measured):
+def test_heat_maps_are_compared_with_the_centre_of_the_image(content, measured):
     lows = {"Mass": 0.8, "Nodule": 0.31, "Effusion": 0.3, "Hernia": None}
     classes = {
         name: measured(pointing_game=(0.9, low, 1), pointing_game_centred=(0.3, 0, 1)) for name, low in lows.items()
     }
-    first, second, _ = heat_maps(**classes, Rare=measured(pointing_game=UNDEFINED))
+    first, second, _ = heat_maps(content, **classes, Rare=measured(pointing_game=UNDEFINED))
     assert first == "Heat maps were computed with Grad-CAM at layer conv5."
     assert second == (
         "For Mass and Nodule, the maximum of the heat map is inside an annotated box significantly more often than the "
         "centre of the image. For Effusion and Hernia, the maximum of the heat map is not inside an annotated box "
         "significantly more often than the centre of the image."
     )
-    assert heat_maps(Rare=measured(pointing_game=(0.9, 0.8, 1)))[1] == ""
+    assert heat_maps(content, Rare=measured(pointing_game=(0.9, 0.8, 1)))[1] == ""
 
 
 @pytest.mark.parametrize(("correlation", "independent"), [(-0.4, False), (0.49, False), (0.5, True)])
-def test_heat_maps_that_do_not_depend_on_the_weights_explain_nothing(heat_maps, correlation, independent):
+def test_heat_maps_that_do_not_depend_on_the_weights_explain_nothing(content, correlation, independent):
     randomised = {"n_shuffles": 5, "rank_correlation": {"value": correlation}, "pointing_game": {"value": 0.12}}
-    sentence = heat_maps(randomised)[-1]
+    sentence = heat_maps(content, randomised)[-1]
     assert f"(rank correlation {correlation:.2f}, mean of 5 shuffles)" in sentence
     assert ("do not explain the model" in sentence) == independent
     assert ("inside a box in 12 of 100 images" in sentence) != independent

@@ -5,7 +5,6 @@ import pytest
 from cxr_pipeline.training.networks.build import build_model
 
 SIZE = 32
-SMALL = pytest.mark.parametrize("name", ["small_cnn", "cnn"])
 
 
 def build(name="small_cnn", weights_file=None, **changes):
@@ -17,7 +16,7 @@ def random_images(n=2, size=SIZE):
     return np.random.default_rng(0).integers(0, 256, (n, size, size, 1), dtype=np.uint8)
 
 
-@SMALL
+@pytest.mark.parametrize("name", ["small_cnn", "cnn"])
 def test_outputs_do_not_depend_on_exposure_and_contrast(name):
     model = build(name)
     image = random_images().astype(np.float32)
