@@ -78,12 +78,6 @@ def test_shares_are_kept_within_each_class(n_patients, prevalence, seed):
             assert abs(counts.get(split, 0) - share * counts.sum()) <= 1.5
 
 
-@pytest.mark.parametrize("n_patients", [3, 4, 5, 7])
-def test_three_patients_of_a_class_reach_every_split(n_patients):
-    manifest = images(patients(2 * n_patients))
-    check_splits(manifest, assign(manifest), exclusive=True)
-
-
 def test_a_patient_with_most_images_is_in_training_and_counts_as_one():
     """60 of 80 images are of one patient, of both classes; the other 20 patients have one image each."""
     manifest = images(["p"] * 60 + patients(20), [0, 1] * 40)
@@ -117,7 +111,10 @@ def test_new_patients_restore_the_shares_in_splits_that_depend_on_the_seed():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_patients_of_the_rarer_class_reach_every_split(seed):
-    """Ten of 200 patients have both classes, or the only one."""
+    """Of the patients, 3 to 7 have each class; or ten of 200 have both classes, or the only one."""
+    for n_patients in (3, 4, 5, 7):
+        few = images(patients(2 * n_patients))
+        check_splits(few, assign(few, seed=seed), exclusive=True)
     both = images(patients(200) + patients(10), [0] * 200 + [1] * 10)
     one = images(patients(200), [1] * 10 + [0] * 190).drop(columns="label_well")
     for manifest in (both, one):
@@ -163,6 +160,9 @@ def test_given_splits_are_kept_or_ignored():
     ignored = assign(manifest, ignore=True)
     assert ignored["split"].tolist() != given
     assert by_image(ignored) == by_image(assign(manifest.assign(given_split=images([None] * 30)["given_split"])))
+    of_one_image = assign(images(["a", "a", *patients(60)], given=["test", None] + [None] * 60))["split"]
+    assert of_one_image[:2].tolist() == ["test", "test"]
+    assert of_one_image[2:].value_counts()["train"] == 42
 
 
 def test_a_validation_part_is_cut_from_train_if_none_is_given_and_a_test_part_if_no_source_gives_one():
@@ -173,13 +173,6 @@ def test_a_validation_part_is_cut_from_train_if_none_is_given_and_a_test_part_if
     both = assign(pd.concat([train_only, other], ignore_index=True))["split"]
     assert both[:40].value_counts().to_dict() == {"train": 32, "validation": 8}
     assert set(both[40:]) == {"test"}
-
-
-def test_images_without_a_given_split():
-    manifest = images(["a", "a", *patients(60)], given=["test", None] + [None] * 60)
-    splits = assign(manifest)["split"]
-    assert splits[:2].tolist() == ["test", "test"]
-    assert splits[2:].value_counts()["train"] == 42
 
 
 def test_splits_cut_from_train_are_kept_when_an_official_test_part_is_added():

@@ -1,29 +1,26 @@
 """Fixtures of the tests of tracking."""
 
-import shutil
 import time
 
 import mlflow
 import pytest
+from stub_models import mlflow_file
 
 
 @pytest.fixture(scope="module", autouse=True)
 def store(request, tmp_path_factory, empty_database):
     """The folder of an empty MLflow with the experiment ``tests``; the parameter is ``file`` or ``server``."""
-    if getattr(request, "param", "file") == "server":
-        server = request.getfixturevalue("mlflow_server")
-        folder, location = server.folder, None
-        mlflow.set_tracking_uri(server.uri)
-        server.empty(empty_database)
-    else:
+    if getattr(request, "param", "file") == "file":
         folder = tmp_path_factory.mktemp("store")
-        location = str(folder / "artifacts")
-        shutil.copy(empty_database, folder / "mlflow.db")
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.create_experiment("tests", artifact_location=location)
-    mlflow.set_experiment("tests")
-    yield folder
-    mlflow.set_tracking_uri(None)
+        with mlflow_file(folder):
+            yield folder
+    else:
+        server = request.getfixturevalue("mlflow_server")
+        server.empty(empty_database)
+        mlflow.set_tracking_uri(server.uri)
+        mlflow.set_experiment("tests")
+        yield server.folder
+        mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture

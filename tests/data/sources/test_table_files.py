@@ -51,11 +51,6 @@ def test_exports(tmp_path, text):
     assert read_table(tmp_path / "t.csv", ["Bild", "Erguß"]).to_dict("list") == EXPECTED
 
 
-def test_the_index_of_a_data_frame_is_a_column(tmp_path):
-    pd.DataFrame({"file": ["a"], 7: ["x"]}).rename(columns=str).set_index("file").to_parquet(tmp_path / "t.parquet")
-    assert read_table(tmp_path / "t.parquet", ["file", "7"]).to_dict("list") == {"file": ["a"], "7": ["x"]}
-
-
 @pytest.mark.parametrize(
     ("header", "cell"), [("label, label", "a"), ("LABEL,label", "b"), ("Label , x", "a"), ("image,l_abel", "b")]
 )
@@ -115,12 +110,11 @@ def test_labels_written_as_a_list(tmp_path, cell, labels):
     assert texts(images["labels"]) == [labels]
 
 
-def test_a_column_of_nulls(tmp_path):
+def test_parquet_files_with_an_index_nulls_or_damaged_text(tmp_path):
+    pd.DataFrame({"file": ["a"], 7: ["x"]}).rename(columns=str).set_index("file").to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet", ["file", "7"]).to_dict("list") == {"file": ["a"], "7": ["x"]}
     pd.DataFrame({"image": [None, None], "labels": ["x", "y"]}).to_parquet(tmp_path / "t.parquet")
     assert read(tmp_path, table="t.parquet", columns=Columns(image="image", labels="labels")).n_missing == 2
-
-
-def test_a_parquet_file_with_damaged_text(tmp_path):
     pd.DataFrame({"image": ["image-1", "image-2"]}).to_parquet(tmp_path / "t.parquet", compression=None)
     content = (tmp_path / "t.parquet").read_bytes()
     (tmp_path / "t.parquet").write_bytes(content.replace(b"image-2", b"\xff\xfe\xfdge-2"))
