@@ -72,18 +72,15 @@ def test_an_unreadable_record_and_that_of_an_ended_process_do_not_name_the_holde
             acquire(path)
 
 
-def test_a_lock_is_released_if_its_record_cannot_be_written(path):
+def test_a_lock_that_cannot_be_taken_is_reported_and_released(path, tmp_path):
     path.with_suffix(".json").mkdir(parents=True)
     with pytest.raises(UserError, match=r"run\.json could not be written"):
         acquire(path)
     path.with_suffix(".json").rmdir()
     acquire(path).release()
-
-
-def test_an_invalid_folder_is_reported(tmp_path):
-    (tmp_path / "chest").write_text("a file where a folder is expected")
+    (tmp_path / "effusion").write_text("a file where a folder is expected")
     with pytest.raises(UserError, match=r"run\.lock could not be locked: (Not a directory|File exists)"):
-        acquire(tmp_path / "chest" / "run.lock")
+        acquire(tmp_path / "effusion" / "run.lock")
 
 
 def test_a_process_that_ends_releases_the_lock_and_removes_its_record(path):

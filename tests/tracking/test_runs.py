@@ -35,7 +35,7 @@ def unavailable(*arguments, **named):
     raise mlflow.MlflowException("API request to http://host failed with exception Connection refused")
 
 
-def test_a_run_starts_in_a_new_experiment_with_its_own_artifacts(start, store, tmp_path):
+def test_a_run_starts_in_a_new_or_deleted_experiment_with_its_own_artifacts(start, tmp_path):
     run_id = start("cxr-new", parent="p" * 32, env="demo", long="x" * 9000)
     assert runs.active_run_id() == run_id
     run = mlflow.get_run(run_id)
@@ -44,9 +44,8 @@ def test_a_run_starts_in_a_new_experiment_with_its_own_artifacts(start, store, t
     assert run.info.artifact_uri.startswith(location)
     assert len(run.info.run_name) == 250
     assert {"env": "demo", "mlflow.parentRunId": "p" * 32}.items() <= run.data.tags.items()
-
-
-def test_a_run_starts_in_a_deleted_experiment_which_is_restored(start):
+    mlflow.end_run()
+    # A deleted experiment is restored.
     deleted = mlflow.create_experiment("cxr-deleted")
     mlflow.MlflowClient().delete_experiment(deleted)
     assert mlflow.get_run(start("cxr-deleted")).info.experiment_id == deleted

@@ -69,10 +69,14 @@ def test_a_file_that_exists_or_can_be_created_is_used(store, tmp_path):
     assert new.exists()
 
 
-def test_a_server_must_answer(silent):
+def test_a_server_must_answer_and_give_access(silent):
     with answering(503) as failing:
         for uri, problem in ((CLOSED, "refused"), (silent, "timed out"), (failing, "503")):
             assert_refused(uri, f"no MLflow server answers there .*{problem}")
+    message = r"refuses access \(status 401\)\. Set MLFLOW_TRACKING_USERNAME"
+    with answering(401) as uri, pytest.raises(UserError, match=message) as raised:
+        server.connect(uri)
+    assert not isinstance(raised.value, Unavailable)
 
 
 def test_a_file_must_be_a_database_that_can_be_written(tmp_path):
@@ -91,13 +95,6 @@ def test_a_server_needs_http_and_a_database_its_driver(uri, monkeypatch):
     with pytest.raises(UserError, match=message) as raised:
         server.connect(uri)
     assert "u:p" not in str(raised.value)
-
-
-def test_a_server_that_refuses_access_asks_for_a_password():
-    message = r"refuses access \(status 401\)\. Set MLFLOW_TRACKING_USERNAME"
-    with answering(401) as uri, pytest.raises(UserError, match=message) as raised:
-        server.connect(uri)
-    assert not isinstance(raised.value, Unavailable)
 
 
 def test_a_file_that_another_process_has_locked_is_waited_for(store, monkeypatch):
@@ -210,9 +207,7 @@ def test_another_setting_does_not_hide_artifacts_that_are_where_they_were(projec
     (tmp_path / "empty").mkdir()
     server.connect(f"sqlite:///{project}/mlflow.db", artifacts=str(tmp_path / "empty"))
     assert note() == "as it was"
-
-
-def test_a_run_that_exists_in_the_original_only_is_still_read_there(project, tmp_path):
+    # A run that exists in the original only is still read there.
     copy = tmp_path / "copy"
     shutil.copytree(project / "mlartifacts", copy / "mlartifacts")
     (experiment,) = mlflow.search_experiments(filter_string="name = 'cxr-t'")
