@@ -23,6 +23,14 @@ def store(request, tmp_path_factory, empty_database):
         mlflow.set_tracking_uri(None)
 
 
+@pytest.fixture(scope="session")
+def metrics():
+    """The metrics of a model on phantoms."""
+    measures = {"auc": {"value": 0.875, "low": 0.75, "high": 0.9375}, "precision": {"value": None}}
+    document = {"task": "effusion", "split": "test", "phantom": True, "images_digest": "f" * 64, "n_images": 40}
+    return {**document, "n_patients": None, "thresholds": {"effusion": 0.375}, "metrics": measures}
+
+
 @pytest.fixture
 def new_model():
     """Register a model with a number of versions and no alias, and return its name."""

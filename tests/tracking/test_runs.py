@@ -9,16 +9,6 @@ from cxr_pipeline.tracking import runs
 
 pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
 
-METRICS = {
-    "task": "effusion",
-    "split": "test",
-    "phantom": True,
-    "images_digest": "f" * 64,
-    "n_images": 40,
-    "thresholds": {"effusion": 0.375},
-    "metrics": {"auc": {"value": 0.875, "low": 0.75, "high": 0.9375}, "precision": {"value": None}},
-}
-
 
 @pytest.fixture
 def start(tmp_path):
@@ -84,11 +74,11 @@ def test_everything_is_logged_from_other_threads_too(start, tmp_path):
     assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/pages2/report.html") == "report"
 
 
-def test_the_summary_is_logged_as_metrics_and_tags():
+def test_the_summary_is_logged_as_metrics_and_tags(metrics):
     with mlflow.start_run() as run:
-        runs.log_summary(METRICS, data_digest="d" * 64)
+        runs.log_summary(metrics, data_digest="d" * 64)
     logged = mlflow.get_run(run.info.run_id).data
-    assert logged.metrics == flatten_metrics(METRICS)
+    assert logged.metrics == flatten_metrics(metrics)
     expected = {"task": "effusion", "images": "phantom", "test_digest": "f" * 64, "data_digest": "d" * 64}
     assert expected.items() <= logged.tags.items()
 

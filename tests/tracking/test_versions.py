@@ -15,16 +15,6 @@ pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True,
 
 SIZE = 32
 NAME = "cxr-effusion-demo"
-METRICS = {
-    "task": "effusion",
-    "split": "test",
-    "n_images": 40,
-    "n_patients": None,
-    "thresholds": {"effusion": 0.375},
-    "metrics": {"auc": {"value": 0.875, "low": 0.75, "high": 0.9375}},
-}
-
-
 # The second one is longer than a tag can be.
 WARNINGS = ["The model has collapsed.", "word " * 1000]
 TAG = f"The model has collapsed. {'word ' * 1000}"[:4999] + "…"
@@ -39,10 +29,10 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def registered(network, store):
+def registered(network, store, metrics):
     with mlflow.start_run():
         classifier = ImageClassifier(network, RECIPE, RULE, PROVENANCE)
-        return versions.register_version(classifier, metrics=METRICS, warnings=WARNINGS, tags={"git_commit": "abc"})
+        return versions.register_version(classifier, metrics=metrics, warnings=WARNINGS, tags={"git_commit": "abc"})
 
 
 def test_a_version_has_the_provenance_of_its_model(registered):

@@ -34,10 +34,6 @@ def legend(axes):
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
-def titles(figure):
-    return [axes.get_title(loc="left") for axes in figure.axes]
-
-
 def line_points(line):
     return list(zip(*line.get_data(), strict=True))
 
@@ -71,7 +67,7 @@ def test_curves_need_both_classes(drawn, name, label):
 def test_several_outputs_have_a_panel_each_if_they_have_both_classes(drawn):
     for name in ("roc", "precision_recall"):
         curves.draw_curve(name, SEVERAL, metrics_of(SEVERAL.outputs))
-        assert titles(drawn[-1]) == ["Mass\nn = 2", "Nodule\nn = 1"]
+        assert [axes.get_title(loc="left") for axes in drawn[-1].axes] == ["Mass\nn = 2", "Nodule\nn = 1"]
     many = tuple(map(str, range(15)))
     y_true = np.tile([[0.0], [1.0]], len(many))
     curves.draw_curve("roc", Scores(many, y_true, y_true, y_true == 1), metrics_of(many))
