@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from shipped import parameters_of
 
 from cxr_pipeline.deployment.drift.detection import detect_drift
 from cxr_pipeline.deployment.drift.image_features import ImageFeatures
@@ -191,13 +192,7 @@ def content(metrics_of, data_report, counts):
     )  # fmt: skip
 
 
-DRIFT_LIMITS = {
-    "pixels": {"warn": 0.2, "refuse": 0.9},
-    "features": {"warn": 0.65, "refuse": 0.9},
-    "scores": {"warn": 0.1, "refuse": 0.5},
-    "prevalence": {"warn": 0.2, "refuse": None},
-    "calibration": {"warn": 0.05, "refuse": 0.25},
-}
+DRIFT_LIMITS = parameters_of()["drift"]["limits"] | {"prevalence": {"warn": 0.2, "refuse": None}}
 
 
 def _observed(n, seed, k, *, brighter=0.0, flipped=False, labels=True):

@@ -66,16 +66,7 @@ def build(*, pretrained, seed=0, n_outputs=1, exclusive=False):
 
 
 def run(
-    images,
-    folder,
-    *,
-    pretrained=False,
-    on_epoch=lambda row: None,
-    model=None,
-    exclusive=False,
-    train=None,
-    views=0,
-    **changes,
+    images, folder, *, model=None, pretrained=False, exclusive=False, train=None, views=0, on_epoch=None, **changes
 ):
     """Train on the first 48 images and validate on the others, or on all if there are no more."""
     rows = np.arange(len(images.y))
@@ -92,7 +83,7 @@ def run(
         augmentation={**AUGMENTATION, "views": views},
         features=folder / "features",
         checkpoints=folder / "checkpoints",
-        on_epoch=on_epoch,
+        on_epoch=on_epoch or (lambda row: None),
     )
 
 

@@ -25,14 +25,8 @@ from cxr_pipeline.data.images.grey_levels import stretch
 UNCOMPRESSED = [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian]
 # The largest error of each compression.
 JPEG_FAMILY = {
-    "JPEGBaselineProcess1": 2,
-    "JPEGExtendedProcess2_4": 2,
-    "JPEGLosslessProcess14": 0,
-    "JPEGLosslessProcess14_1": 0,
-    "JPEGLSLossless": 0,
-    "JPEGLSNearLossless": 2,
-    "JPEG2000Lossless": 0,
-    "JPEG2000": 2,
+    **dict.fromkeys(("JPEGBaselineProcess1", "JPEGExtendedProcess2_4", "JPEGLSNearLossless", "JPEG2000"), 2),
+    **dict.fromkeys(("JPEGLosslessProcess14", "JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless"), 0),
 }
 COMPRESSED = {**JPEG_FAMILY, "RLELossless": 0}
 

@@ -11,18 +11,10 @@ RUN = "ab12" * 8
 
 def entry(name="cxr-effusion 1", auc=0.875, **changed):
     metrics = {"auc": auc, "auc_low": auc - 0.0625, "auc_high": auc + 0.0625, "n_images": 1040}
-    values = {
-        "kind": "version",
-        "task": "effusion",
-        "images": "real",
-        "test_digest": "f" * 64,
-        "data_digest": "abcdef012345" + "6" * 52,
-        "metrics": metrics | {"accuracy": 0.71875, "accuracy_low": 0.6875, "accuracy_high": 0.84375},
-        "parameters": {"training.epochs": "3"},
-        "date": datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC),
-        "experiment_id": "7",
-        "run_id": RUN,
-    }
+    metrics |= {"accuracy": 0.71875, "accuracy_low": 0.6875, "accuracy_high": 0.84375}
+    values = {"kind": "version", "task": "effusion", "images": "real", "test_digest": "f" * 64, "metrics": metrics}
+    values |= {"data_digest": "abcdef012345" + "6" * 52, "parameters": {"training.epochs": "3"}}
+    values |= {"date": datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC), "experiment_id": "7", "run_id": RUN}
     return Entry(name=name, **values | changed)
 
 
