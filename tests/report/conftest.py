@@ -85,17 +85,13 @@ def metrics_of(measured):
         measures = measured(**{**usual, "precision": (0.772, None, None), **changed})
         patients = {"patients": {"positive": 50, "negative": 55}}
         effective = {"effective_patients": {"positive": 45.2, "negative": 50.5}}
+        images = {"phantom": False, "split": "test", "n_images": 119, "images_digest": "7" * 64, "prevalence": 0.487}
         return {
-            "phantom": False,
-            "split": "test",
-            "n_images": 119,
-            "prevalence": 0.487,
+            **images,
             "thresholds": {"effusion": 0.4137},
             "support": {"effusion": {"n_known": 119, "n_positive": 58, **patients, **effective}},
-            "images_digest": "7" * 64,
             "intervals": {"replicates": 2000, "confidence": 0.95, "clustered_by": clustered_by},
-            "metrics": measures,
-            "per_class": {"effusion": measures},
+            **{"metrics": measures, "per_class": {"effusion": measures}},
         }
 
     return make
@@ -106,26 +102,15 @@ def data_report():
     """Make the data report of 791 images from sources with or without patients."""
 
     def make(*, n_unknown=0, n_patients=640, sources=None):
-        source = {
-            "rows_in_source": 112120,
-            "left_out": {"other_classes": 6, "listed": 3, "uncertain": 0},
-            "not_on_disk": 111311,
-            "manifest": 791,
-            "quarantine": {"truncated": 5, "exact_duplicate": 4},
-            "n_patients": n_patients,
-            "notes": ["Labels are from <table>.csv."],
-        }
+        rows = {"rows_in_source": 112120, "not_on_disk": 111311, "manifest": 791, "n_patients": n_patients}
+        rows |= {"left_out": {"other_classes": 6, "listed": 3, "uncertain": 0}}
+        rows |= {"quarantine": {"truncated": 5, "exact_duplicate": 4}, "notes": ["Labels are from <table>.csv."]}
+        age, sex = {"n_known": 640, "median": 48.5, "oldest": None}, {"F": 310, "M": 330, "unknown": 151}
         return {
-            "phantom": False,
-            "data_digest": "9b" * 32,
-            "n_images": 791,
-            "n_patients": n_patients,
-            "n_images_without_patient": n_unknown,
-            "classes": {"nofinding": 406, "effusion": 385},
-            "sources": {name: {**source, "has_patients": has} for name, has in (sources or {"images": True}).items()},
-            "age": {"n_known": 640, "median": 48.5, "oldest": None},
-            "sex": {"F": 310, "M": 330, "unknown": 151},
-            "view": {"PA": 791},
+            **{"phantom": False, "data_digest": "9b" * 32, "n_images": 791, "n_patients": n_patients},
+            **{"n_images_without_patient": n_unknown, "classes": {"nofinding": 406, "effusion": 385}},
+            "sources": {name: {**rows, "has_patients": has} for name, has in (sources or {"images": True}).items()},
+            **{"age": age, "sex": sex, "view": {"PA": 791}},
         }
 
     return make
@@ -161,16 +146,10 @@ def content(metrics_of, data_report, counts):
         warnings=[],
         task={"name": "effusion", "title": "Pleural effusion", "kind": "binary", "classes": ["nofinding", "effusion"]},
         metrics=metrics_of(brier=(0.14, 0.12, 0.17)),
-        decision_rule={
-            "kind": "binary",
-            "classes": ["nofinding", "effusion"],
-            "thresholds": {"effusion": 0.4137},
-            "calibration": {"method": "temperature", "message": "", "temperature": 1.5},
-            "policy": {"rule": "youden"},
-            "policy_met": True,
-            "message": "At 0.4137 sensitivity is 0.930.",
-            "fitted_on": {"split": "validation", "n_images": 118, "n_positive": 57},
-        },
+        decision_rule={"kind": "binary", "classes": ["nofinding", "effusion"], "thresholds": {"effusion": 0.4137},
+                       "calibration": {"method": "temperature", "message": "", "temperature": 1.5},
+                       "policy": {"rule": "youden"}, "policy_met": True, "message": "At 0.4137 sensitivity is 0.930.",
+                       "fitted_on": {"split": "validation", "n_images": 118, "n_positive": 57}},
         explanations={"method": "Grad-CAM", "layer": "relu", "localisation": {}, "randomised": {}},
         subgroups={"min_patients": 10, "confidence": 0.95, **dict.fromkeys(ATTRIBUTES, UNKNOWN)},
         data_report=data_report(),

@@ -51,15 +51,9 @@ def test_patience_counts_epochs_since_the_selected_one():
 
 def test_metrics_of_one_output():
     y_true, y_score = np.array([[1], [1], [1], [0], [0]]), np.array([[0.9], [0.5], [0.2], [0.6], [0.1]])
-    assert validation_metrics(y_true, y_score, exclusive=False) == pytest.approx(
-        {
-            "val_auc": 4 / 6,
-            "val_average_precision": (1 + 2 / 3 + 3 / 4) / 3,
-            "val_accuracy": 3 / 5,
-            "val_recall": 2 / 3,
-            "val_specificity": 1 / 2,
-        }
-    )
+    expected = {"val_auc": 4 / 6, "val_average_precision": (1 + 2 / 3 + 3 / 4) / 3, "val_accuracy": 3 / 5}
+    expected |= {"val_recall": 2 / 3, "val_specificity": 1 / 2}
+    assert validation_metrics(y_true, y_score, exclusive=False) == pytest.approx(expected)
 
 
 def test_metrics_of_several_outputs_are_means_over_outputs_where_they_are_defined():

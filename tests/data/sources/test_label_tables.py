@@ -16,16 +16,12 @@ ONE_COLUMN = Columns(
 )
 ONE_HOT = Columns(image="image", one_hot=("Mass", "Edema"))
 TABLE = pd.DataFrame(
-    {
-        "image": ["a.png", " b.png ", "c.png"],
-        "findings": ["Mass | Effusion|Mass", "Normal", None],
-        "patient": ["007", "NA", None],
-        "view": ["pa", " AP", None],
-        "age": ["58", "006M", "414"],
-        "sex": ["female", "M", "O"],
-        "part": ["Train", "VALID", None],
-        "unused": ["x", "y", "z"],
-    }
+    [
+        ["a.png", "Mass | Effusion|Mass", "007", "pa", "58", "female", "Train", "x"],
+        [" b.png ", "Normal", "NA", " AP", "006M", "M", "VALID", "y"],
+        ["c.png", None, None, None, "414", "O", None, "z"],
+    ],
+    columns=["image", "findings", "patient", "view", "age", "sex", "part", "unused"],
 )
 
 

@@ -11,12 +11,8 @@ UNDEFINED = {"value": None, "low": None, "high": None, "p_value": None}
 WHY = "Since the champion, cxr-chest 3: 9 new images."
 TIME = {"decided_at": "2031-05-04T02:00:07+00:00"}
 CHANGES = {
-    "model": "cxr-chest",
-    "champion": 3,
-    "why": WHY,
+    **{"model": "cxr-chest", "champion": 3, "why": WHY, "drift": None, "digest": "7" * 64},
     "changes": {"new": 9, "relabelled": 0, "reassigned": 0, "gone": 0},
-    "drift": None,
-    "digest": "7" * 64,
 }
 
 
