@@ -34,7 +34,7 @@ def test_a_run_starts_in_a_new_or_deleted_experiment_with_its_own_artifacts(star
     assert run.info.artifact_uri.startswith(location)
     assert len(run.info.run_name) == 250
     assert {"env": "demo", "mlflow.parentRunId": "p" * 32}.items() <= run.data.tags.items()
-    mlflow.end_run()
+    runs.end_active_run("FINISHED")
     # A deleted experiment is restored.
     deleted = mlflow.create_experiment("cxr-deleted")
     mlflow.MlflowClient().delete_experiment(deleted)

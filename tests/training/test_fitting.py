@@ -177,12 +177,8 @@ def test_the_same_seed_gives_the_same_model(images, fitted, tmp_path):
 
 
 def test_another_training_has_its_own_checkpoint(images, tmp_path):
-    others = [
-        {"weight_decay": 0.5},
-        {"train": {"weight": np.full(48, 2.0)}},
-        {"model": build(pretrained=True, seed=7)},
-    ]
-    for changes in ({}, *others):
+    weights, model = {"weight": np.full(48, 2.0)}, build(pretrained=True, seed=7)
+    for changes in ({}, {"weight_decay": 0.5}, {"train": weights}, {"model": model}):
         run(images, tmp_path, **HEAD_ONLY, **changes)
     assert len(checkpoints(tmp_path)) == 4
 

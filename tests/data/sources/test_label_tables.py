@@ -238,13 +238,18 @@ def test_labels_without_a_majority_are_not_negative(tmp_path, exclusive):
     assert outcome["label_effusion"].isna().tolist() == [True, True, True, not exclusive, False]
 
 
+@pytest.mark.parametrize("normal", ["No Finding", "NEGATIVE", "ohne Befund", "No acute disease", "0_normal"])
+def test_an_image_with_a_finding_of_any_reader_is_not_normal(tmp_path, normal):
+    table = f"image,label\na,{normal}\na,Mass\nb,{normal}\nb,{normal}\nc,Mass\nd,Mass|{normal}\n"
+    assert labels_of(tmp_path, table, combine="any") == {"a": MASS, "b": (normal, None), "c": MASS, "d": MASS}
+
+
 @pytest.mark.parametrize(
     ("found", "how", "expected"),
     [
         (["No acute disease", "0_normal", "Mass"], "majority", 1.0),
         (["No acute disease", "0_normal"], "unanimous", 1.0),
         (["No acute disease", "0_normal", "Mass"], "any", 0.0),
-        (["No Finding|Mass", "NEGATIVE", "ohne Befund"], "any", 0.0),
         (["No acute disease", "No lesion", "Mass"], "majority", "belongs to no class of the task: No lesion"),
         (["No acute disease|Mass", "0_normal", "Mass"], "majority", "no finding and a finding: Mass, No acute disease"),
     ],
