@@ -6,7 +6,7 @@ import math
 import shutil
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +25,24 @@ from cxr_pipeline.training.checkpoints import Row, epoch_callback
 from cxr_pipeline.training.epoch_selection import EpochSelector
 
 
-@dataclass(frozen=True)
-class Objective:
-    """The value of a trial: the monitored metric of the epoch that the selector selects.
+def run_trial(payload: Mapping[str, Any]) -> None:
+    """Run one trial, unless other processes already run all trials that the study needs.
 
-    ``run`` is the run that the study belongs to; each trial has its own folder in ``folder``.
+    The payload has ``plan`` and ``run``, each the JSON form of its dataclass, and ``folder``. Any error of the trial is
+    raised after it was recorded in the study.
     """
+    plan, run = StudyPlan(**payload["plan"]), TaskRun(**payload["run"])
+    training = run.parameters["training"]
+    selector = EpochSelector(training["monitor"], training["tolerance"], patience=None)
 
-    plan: StudyPlan
-    run: TaskRun
-    folder: Path
-    history: list[Row] = field(default_factory=list)
-
-    def __call__(self, trial: optuna.Trial) -> float:
-        """Run a trial."""
+    def objective(trial: optuna.Trial) -> float:
         # A retry has the folder of the first attempt, and resumes its training.
-        folder = self.folder / f"trial_{search.first_attempt(trial):04d}"
-        overrides = nest(search.suggest(trial, self.plan.space))
-        child = self.run.child(f"trial {trial.number}", folder=folder, to_output="history", overrides=overrides)
+        folder = Path(payload["folder"], f"trial_{search.first_attempt(trial):04d}")
+        overrides = nest(search.suggest(trial, plan.space))
+        child = run.child(f"trial {trial.number}", folder=folder, to_output="history", overrides=overrides)
         checkpoints = {"folders": {"checkpoints": str(folder / "checkpoints")}}
         try:
-            with epoch_callback(lambda row: self._report(trial, row)):
-                cell.execute(replace(child, runtime_params=lay_over(child.runtime_params, checkpoints)))
-            value = self._value()
+            value = _train(trial, replace(child, runtime_params=lay_over(child.runtime_params, checkpoints)), selector)
         except Exception as error:
             if not isinstance(error, optuna.TrialPruned):
                 text = " ".join(str(error).split())[:500]
@@ -60,41 +55,32 @@ class Objective:
         shutil.rmtree(folder, ignore_errors=True)
         return value
 
-    def _report(self, trial: optuna.Trial, row: Row) -> None:
-        if not self.history and (run_id := runs.last_run_id()) is not None:
+    study = search.open_study(plan)
+    search.fail_stale_trials(study, plan.grace_period)
+    if not search.is_complete(study, plan.n_trials):
+        study.optimize(objective, n_trials=1)
+
+
+def _train(trial: optuna.Trial, run: TaskRun, selector: EpochSelector) -> float:
+    """Train, report each epoch to the study, and return the monitored metric of the selected epoch."""
+    history: list[Row] = []
+
+    def report(row: Row) -> None:
+        if not history and (run_id := runs.last_run_id()) is not None:
             trial.set_user_attr("run_id", run_id)
-        self.history.append(row)
-        value = float(row[self._selector.monitor])
+        history.append(row)
+        value = float(row[selector.monitor])
         if not math.isnan(value):
             trial.report(value, step=int(row["epoch"]))
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-    @property
-    def _selector(self) -> EpochSelector:
-        training = self.run.parameters["training"]
-        return EpochSelector(training["monitor"], training["tolerance"], patience=None)
-
-    def _value(self) -> float:
-        selector = self._selector
-        value = float(self.history[selector.select(self.history)][selector.monitor]) if self.history else math.nan
-        if math.isnan(value):
-            raise UserError(f"{selector.monitor} is not defined in any epoch on these validation images.")
-        return value
-
-
-def run_trial(payload: Mapping[str, Any]) -> None:
-    """Run one trial, unless other processes already run all trials that the study needs.
-
-    The payload has ``plan`` and ``run``, each the JSON form of its dataclass, and ``folder``. Any error of the trial is
-    raised after it was recorded in the study.
-    """
-    plan = StudyPlan(**payload["plan"])
-    study = search.open_study(plan)
-    search.fail_stale_trials(study, plan.grace_period)
-    if not search.is_complete(study, plan.n_trials):
-        objective = Objective(plan, TaskRun(**payload["run"]), Path(payload["folder"]))
-        study.optimize(objective, n_trials=1)
+    with epoch_callback(report):
+        cell.execute(run)
+    value = float(history[selector.select(history)][selector.monitor]) if history else math.nan
+    if math.isnan(value):
+        raise UserError(f"{selector.monitor} is not defined in any epoch on these validation images.")
+    return value
 
 
 if __name__ == "__main__":
