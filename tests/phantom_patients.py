@@ -61,3 +61,21 @@ def features_of(classifier: ImageClassifier, patients: range) -> ImageFeatures:
     images = np.stack([draw(patient) for patient in patients])
     labels = np.array([[float(is_ill(patient))] for patient in patients])
     return replace(extract_features(classifier.model, classifier.decision_rule, [images]), y_true=labels)
+
+
+def simulate(n, seed, *, k=1, d=6, source=""):
+    """Draw the features of images from plain distributions, with calibrated probabilities."""
+    rng = np.random.default_rng(seed)
+    probability = rng.beta(1, 1, (n, k))
+    return ImageFeatures(
+        rng.normal(100, 10, (n, 11)).astype(np.float32),
+        rng.normal(0, 1, (n, d)).astype(np.float32),
+        probability,
+        (rng.random((n, k)) < probability).astype(float),
+        np.full(n, source),
+    )
+
+
+def concatenate(*parts):
+    """Join the features of images."""
+    return ImageFeatures(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))

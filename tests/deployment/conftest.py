@@ -4,10 +4,12 @@ import keras
 import numpy as np
 import pytest
 from shipped import parameters_of
-from stub_models import fixed_rule
+from stub_models import fixed_rule, grey_network
 
+from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.phantoms import draw_patient
-from cxr_pipeline.deployment.drift.image_features import ImageFeatures, extract_features
+from cxr_pipeline.deployment.classifier import ImageClassifier
+from cxr_pipeline.deployment.drift.image_features import extract_features
 from cxr_pipeline.training.networks.build import OUTPUT, POOLED
 
 SIZE, N_PATIENTS = 48, 480
@@ -57,26 +59,7 @@ def phantoms(extract, images):
 
 
 @pytest.fixture(scope="session")
-def concatenate():
-    def concatenate(*parts):
-        return ImageFeatures(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
-
-    return concatenate
-
-
-@pytest.fixture(scope="session")
-def simulate():
-    """Draw the features of images from plain distributions, with calibrated probabilities."""
-
-    def simulate(n, seed, *, k=1, d=6, source=""):
-        rng = np.random.default_rng(seed)
-        probability = rng.beta(1, 1, (n, k))
-        return ImageFeatures(
-            rng.normal(100, 10, (n, 11)).astype(np.float32),
-            rng.normal(0, 1, (n, d)).astype(np.float32),
-            probability,
-            (rng.random((n, k)) < probability).astype(float),
-            np.full(n, source),
-        )
-
-    return simulate
+def classifier():
+    """A classifier whose score is the mean grey of the image, as a fraction of white."""
+    recipe = Recipe(size=16, mode="stretch", max_megapixels=1.0)
+    return ImageClassifier(grey_network(16), recipe, fixed_rule(), {"task": "effusion", "images": "real"})

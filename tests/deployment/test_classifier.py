@@ -17,22 +17,8 @@ SIZE = 16
 RECIPE = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
 
 
-def grey_lines(slopes, offsets):
-    """Return a network whose scores are straight lines over the mean grey, as a fraction of white."""
-    image = keras.Input((SIZE, SIZE, 1), name="image")
-    lines = keras.layers.Dense(len(slopes))
-    network = keras.Model(image, lines(keras.layers.GlobalAveragePooling2D()(image)))
-    lines.set_weights([np.array([slopes], np.float32) / 255, np.array(offsets, np.float32)])
-    return network
-
-
 def grey_image(grey):
     return np.full((SIZE, SIZE), grey, np.uint8)
-
-
-@pytest.fixture(scope="module")
-def classifier():
-    return ImageClassifier(grey_network(SIZE), RECIPE, fixed_rule(), {"task": "effusion", "images": "real"})
 
 
 @functools.cache
@@ -42,9 +28,14 @@ def with_several_outputs(kind):
         "multiclass": (("No Finding", "Mass", "Nodule"), (1.0, -0.75, -0.25), (0.0, 0.75, 0.25), (0.5, 0.375, 0.0625)),
         "multilabel": (("Edema", "Pleural_Thickening"), (1.0, 0.5), (0.0, 0.0), (0.25, 0.375)),
     }[kind]
+    # Scores are straight lines over the mean grey, as a fraction of white.
+    image = keras.Input((SIZE, SIZE, 1), name="image")
+    lines = keras.layers.Dense(len(slopes))
+    network = keras.Model(image, lines(keras.layers.GlobalAveragePooling2D()(image)))
+    lines.set_weights([np.array([slopes], np.float32) / 255, np.array(offsets, np.float32)])
     values = fixed_rule(classes, kind).to_dict()
     values["thresholds"] = dict(zip(classes, thresholds, strict=True))
-    return ImageClassifier(grey_lines(slopes, offsets), RECIPE, rule_from_dict(values), {"task": kind})
+    return ImageClassifier(network, RECIPE, rule_from_dict(values), {"task": kind})
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from cxr_pipeline.deployment.data_changes import (
 )
 
 SHARES = {"train": 0.5, "validation": 0.25, "test": 0.25, "ignore_given_split": False}
+EMPTY_REGISTRY = pd.DataFrame(columns=list(COLUMNS), dtype="str")
 
 
 def content(name):
@@ -31,28 +32,16 @@ def content(name):
 
 def manifest(patients, *, ill=3):
     """A manifest with a number of images for each patient; every ``ill``-th patient is ill."""
-    rows = [
-        {
-            "source": "images",
-            "image": f"{patient}_{number}.png",
-            "sha256": content(f"{patient}_{number}"),
-            "patient_id": patient,
-            "label_ill": float(int(patient[1:]) % ill == 0),
-            "label_well": float(int(patient[1:]) % ill != 0),
-            "given_split": None,
-        }
-        for patient, n_images in patients.items()
-        for number in range(n_images)
-    ]
-    return pd.DataFrame(rows).astype({"patient_id": "str", "given_split": "str"})
+    names = [f"{patient}_{number}" for patient, n_images in patients.items() for number in range(n_images)]
+    patient = pd.Series(names, dtype="str").str.partition("_")[0]
+    is_ill = patient.str[1:].astype(int) % ill == 0
+    table = pd.DataFrame({"source": "images", "image": names, "sha256": map(content, names), "patient_id": patient})
+    table["label_ill"], table["label_well"] = is_ill.astype(float), (~is_ill).astype(float)
+    return table.assign(image=table["image"] + ".png", given_split=pd.Series([None] * len(names), dtype="str"))
 
 
-def empty_registry():
-    return pd.DataFrame(columns=list(COLUMNS), dtype="str")
-
-
-def assign(images, registry=None, seed=1):
-    return assign_splits(images, empty_registry() if registry is None else registry, seed=seed, **SHARES)
+def assign(images, registry=EMPTY_REGISTRY):
+    return assign_splits(images, registry, seed=1, **SHARES)
 
 
 NO_REFUSED_IMAGES = pd.DataFrame(columns=["sha256", "reason", "detail"], dtype="str")

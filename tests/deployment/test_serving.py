@@ -81,15 +81,6 @@ def images():
     return [cv2.imencode(suffix, image)[1].tobytes() for image, suffix in zip(pixels, (".png", ".jpg"), strict=True)]
 
 
-def compressed_dicom():
-    """Return an image in JPEG 2000 that comes with pydicom, as a radiograph."""
-    content = io.BytesIO()
-    image = pydicom.dcmread(get_testdata_file("MR_small_jp2klossless.dcm", download=False))
-    image.Modality = "DX"
-    image.save_as(content)
-    return content.getvalue()
-
-
 def elsewhere(**variables):
     """Return the environment of a process that cannot import the project."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -101,9 +92,13 @@ def as_text(content):
 
 
 def test_a_model_runs_the_code_stored_with_it_and_installs_everything_that_it_imports(registered, images, tmp_path):
+    compressed = io.BytesIO()
+    radiograph = pydicom.dcmread(get_testdata_file("MR_small_jp2klossless.dcm", download=False))
+    radiograph.Modality = "DX"
+    radiograph.save_as(compressed)
     called = subprocess.run(
         [sys.executable, "-c", SERVE, registered["uri"]],
-        input=json.dumps([as_text(images[0]), as_text(compressed_dicom())]),
+        input=json.dumps([as_text(images[0]), as_text(compressed.getvalue())]),
         cwd=tmp_path,
         env=elsewhere(),
         capture_output=True,

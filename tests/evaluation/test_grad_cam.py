@@ -1,3 +1,5 @@
+from itertools import product
+
 import keras
 import numpy as np
 import pandas as pd
@@ -6,6 +8,7 @@ import tensorflow as tf
 
 from cxr_pipeline.evaluation.grad_cam import METHOD, SHUFFLES, SIDE, GradCam, Shuffled, explain_images
 from cxr_pipeline.training.networks.build import OUTPUT, POOLED, build_model
+from cxr_pipeline.training.networks.weights import PUBLISHED, SMALL_NETWORKS, SMALLEST_SIZES
 
 SIZE = 64
 INTERVALS = {"confidence": 0.9, "seed": 3}
@@ -186,7 +189,7 @@ def draw_squares(boxed, **options):
     return images, explained, boxes.assign(right=boxes["left"] + 0.125, bottom=boxes["top"] + 0.125)
 
 
-def test_a_model_that_has_learnt_points_into_boxes_and_a_shuffled_one_does_not():
+def test_a_model_that_has_learnt_points_into_boxes_and_a_shuffled_one_does_not(monkeypatch):
     stripes = np.tile([250, 0], (8, 4))
     images, explained, boxes = draw_squares(range(len(CELLS)), pattern=stripes, noise=[0, 250])
 
@@ -201,6 +204,11 @@ def test_a_model_that_has_learnt_points_into_boxes_and_a_shuffled_one_does_not()
     assert found["randomised"]["n_images"] == 16
     assert found["randomised"]["pointing_game"]["value"] < 0.2
     assert abs(found["randomised"]["rank_correlation"]["value"]) < 0.2
+    # Images are read a few at a time with the same result.
+    images.most = 0
+    monkeypatch.setattr("cxr_pipeline.evaluation.grad_cam._CHUNK", 5)
+    assert explain_images(square_finder(pattern=stripes), images, explained, boxes, **INTERVALS) == found
+    assert images.most == 5
 
 
 def test_images_without_boxes_count_only_for_the_shuffled_weights():
@@ -231,10 +239,34 @@ def test_a_map_is_that_of_the_output_of_its_class_and_compared_with_the_boxes_of
     assert counted == {"square": (1, 1), "dark": (1, 0)}
 
 
-def test_images_are_read_a_few_at_a_time_with_the_same_result(monkeypatch):
-    images, explained, boxes = draw_squares(range(len(CELLS)))
-    whole = explain_images(square_finder(), images, explained, boxes, **INTERVALS)
-    images.most = 0
-    monkeypatch.setattr("cxr_pipeline.evaluation.grad_cam._CHUNK", 5)
-    assert explain_images(square_finder(), images, explained, boxes, **INTERVALS) == whole
-    assert images.most == 5
+@pytest.fixture
+def eager():
+    """Skip the tracing of graphs, which takes longer than computing one small image."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+# Kind of task: number of outputs, and whether they are exclusive.
+KINDS = {"binary": (1, False), "multiclass": (3, True), "multilabel": (3, False)}
+# Backbones take seconds to build; the kind of task changes their last layer only.
+CASES = [
+    *product(SMALL_NETWORKS, ("average", "multilevel"), KINDS),
+    *product(PUBLISHED, ["multilevel"], ["multiclass"]),
+    *(pytest.param(name, "average", "multilabel", marks=pytest.mark.slow) for name in PUBLISHED),
+]
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize(("name", "pooling", "kind"), CASES)
+def test_a_network_scores_and_explains_its_smallest_images(name, pooling, kind):
+    # The smallest value of resolution.size is 16.
+    size, (n_outputs, exclusive) = max(16, SMALLEST_SIZES[name]), KINDS[kind]
+    model = build_model(name=name, size=size, pooling=pooling, n_outputs=n_outputs, exclusive=exclusive)
+    image = np.random.default_rng(0).integers(0, 256, (1, size, size), np.uint8)
+    scores = model(image[..., np.newaxis]).numpy()
+    assert scores.shape == (1, n_outputs)
+    assert np.isfinite(scores).all()
+    heatmap = GradCam(model).heatmaps(image, n_outputs - 1, batch_size=1)
+    assert heatmap.shape == image.shape
+    assert 0 <= heatmap.min() <= heatmap.max() <= 1

@@ -44,18 +44,12 @@ def test_values_are_the_differences_of_the_evaluated_metrics(exclusive):
         assert difference["value"] == pytest.approx(mine[name]["value"] - other[name]["value"], abs=1e-9), name
 
 
-def two_models(n_positive, n_negative=30):
-    """Build the score tables of two models without errors, which rank the images differently."""
-    y_true = np.repeat([1.0, 0.0], [n_positive, n_negative])[:, None]
-    scores = [
-        np.where(y_true == 1, 0.8, 0.2) + 0.1 * np.random.default_rng(seed).random(y_true.shape) for seed in (1, 2)
-    ]
-    return [decided_table(y_true, score, ("mass",)) for score in scores]
-
-
 @pytest.mark.parametrize("n_positive", [1, 4, 20, 200])
 def test_two_models_without_errors_may_differ_on_other_patients(n_positive):
-    found = paired_differences(*two_models(n_positive), **ONE)
+    y_true = np.repeat([1.0, 0.0], [n_positive, 30])[:, None]
+    right = np.where(y_true == 1, 0.8, 0.2)
+    scores = [right + 0.1 * np.random.default_rng(seed).random(y_true.shape) for seed in (1, 2)]
+    found = paired_differences(*(decided_table(y_true, score, ("mass",)) for score in scores), **ONE)
     # Tango's interval without any pair that differs.
     least = 1.96**2 / (n_positive + 1.96**2)
     assert found["sensitivity"]["high"] == -found["sensitivity"]["low"] >= least - 1e-3

@@ -155,18 +155,6 @@ def test_a_search_waits_for_trials_of_other_processes_and_replaces_those_that_di
     assert time.monotonic() - started > study_plan.grace_period - 1
 
 
-def run_two(target, folder):
-    """Run a function in two processes that start at the same moment."""
-    context = multiprocessing.get_context("spawn")
-    start = context.Barrier(2)
-    workers = [context.Process(target=target, args=(folder, start)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0]
-
-
 def work(folder, start):
     """Run trials of a new study until the search is complete, then take waiting trials until there is none."""
     study_plan = plan(folder, n_trials=12)
@@ -195,7 +183,14 @@ def work(folder, start):
 
 
 def test_two_processes_lose_and_repeat_no_trial(tmp_path):
-    run_two(work, tmp_path)
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(2)
+    workers = [context.Process(target=work, args=(tmp_path, start)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
     study = search.open_study(plan(tmp_path, n_trials=12))
     ran = [path.name.split("-") for path in tmp_path.glob("ran-*")]
     # Both may start the last one at the same moment.
@@ -205,11 +200,6 @@ def test_two_processes_lose_and_repeat_no_trial(tmp_path):
     rates = [trial.params["training.learning_rate"] for trial in study.get_trials(states=search.FINISHED)]
     assert len(set(rates)) == len(numbers(study))
     assert len(list(tmp_path.glob("took-*"))) == 40
-
-
-@pytest.fixture
-def study(tmp_path):
-    return open_study(tmp_path)
 
 
 def open_study(folder, direction="maximize"):
@@ -226,7 +216,8 @@ def add(study, value, state=TrialState.COMPLETE, **attributes):
     study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
 
 
-def test_the_table_has_every_trial_that_has_ended(study):
+def test_the_table_has_every_trial_that_has_ended(tmp_path):
+    study = open_study(tmp_path)
     add(study, 0.9, TrialState.PRUNED)
     add(study, 0.7, run_id="7f")
     add(study, 0.4, TrialState.FAIL, reason="it diverged")
@@ -242,7 +233,8 @@ def test_the_table_has_every_trial_that_has_ended(study):
     assert table["training.learning_rate"].between(1e-4, 1e-2).all()
 
 
-def test_the_best_trial_is_the_first_complete_one_with_the_best_value(tmp_path, study):
+def test_the_best_trial_is_the_first_complete_one_with_the_best_value(tmp_path):
+    study = open_study(tmp_path)
     assert search.best_trial(study) is None
     add(study, 0.9, TrialState.PRUNED)
     for value in (0.7, 0.8, 0.8):
@@ -255,7 +247,8 @@ def test_the_best_trial_is_the_first_complete_one_with_the_best_value(tmp_path, 
     assert (search.best_trial(smallest) or {})["number"] == 1
 
 
-def test_the_parameter_that_determines_the_value_is_the_most_important(tmp_path, study):
+def test_the_parameter_that_determines_the_value_is_the_most_important(tmp_path):
+    study = open_study(tmp_path)
     for number in range(12):
         if number < 2:
             assert search.importance(study, SPACE, seed=1) == {}

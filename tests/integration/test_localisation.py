@@ -10,7 +10,7 @@ from cxr_pipeline.data.sources.nih import SIDES
 from cxr_pipeline.evaluation.grad_cam import explain_images
 from cxr_pipeline.framework.config import Training
 from cxr_pipeline.training.augmentation import STRENGTHS
-from cxr_pipeline.training.fitting import fit, predict
+from cxr_pipeline.training.fitting import fit
 from cxr_pipeline.training.image_sets import ImageSet
 from cxr_pipeline.training.networks.build import build_model
 
@@ -77,12 +77,6 @@ def model(images, tmp_path_factory):
         on_epoch=lambda row: None,
     )
     return fitted
-
-
-def test_the_network_has_learnt_the_finding(model, images):
-    test = np.arange(TRAINING + VALIDATION, len(images.y))
-    scores = predict(model, images, test.astype(str).tolist())
-    assert np.mean((scores >= 0.5) == images.y[test]) > 0.85
 
 
 def test_maps_of_a_trained_network_point_into_the_boxes_and_those_of_shuffled_weights_do_not(model, images):

@@ -56,6 +56,10 @@ def decisions(folder):
     return [json.loads(file.read_text()) for file in files]
 
 
+def challengers(folder):
+    return data(folder) / "07_model_output" / "effusion" / "retraining"
+
+
 def registry(folder):
     return pd.read_parquet(data(folder) / "05_model_input" / "effusion" / "splits.parquet")
 
@@ -111,7 +115,7 @@ def second(skipped, start_kedro, kedro):
     before = registry(folder)
     command = arguments("retraining", IMAGES.format(60))
     process = start_kedro(folder, *command)
-    outputs = data(folder) / "07_model_output" / "effusion" / "retraining"
+    outputs = challengers(folder)
     wait_for(lambda: len(list(outputs.glob("*/05_model_input/effusion/sampling_plan.parquet"))) == 2, process)
     stop(process, signal.SIGKILL)
     assert holder(folder)["pid"] == process.pid
@@ -119,14 +123,11 @@ def second(skipped, start_kedro, kedro):
     return {"folder": folder, "before": before, "killed": process.pid, "printed": succeeded(kedro(folder, *command))}
 
 
-def test_the_lock_of_a_killed_run_is_taken_over(second):
+def test_after_a_kill_a_challenger_is_trained_and_compared_with_the_champion_on_the_same_images(second):
+    folder = second["folder"]
     message = f"An earlier run did not end properly (effusion_retraining, process {second['killed']} on"
     assert message in second["printed"]
-    assert holder(second["folder"]) == {}
-
-
-def test_a_challenger_is_trained_and_compared_with_the_champion_on_the_same_images(second):
-    folder = second["folder"]
+    assert holder(folder) == {}
     assert "Since the champion, cxr-effusion-demo 1: " in second["printed"]
     # Too few new images for a drift test, so that version 1 stays the reference.
     assert aliases(folder) == {"champion": 2, "previous": 1, "reference": 1}
@@ -136,17 +137,14 @@ def test_a_challenger_is_trained_and_compared_with_the_champion_on_the_same_imag
     assert record["drift"]["verdict"] == "unknown"
     assert "cannot be tested with 20 new images" in record["drift"]["sentence"]
     assert client(folder).get_model_version(MODEL, "2").tags["drift"] == "unknown"
-    scores = pd.read_parquet(data(folder) / "07_model_output" / "effusion" / "retraining" / "champion_scores.parquet")
+    scores = pd.read_parquet(challengers(folder) / "champion_scores.parquet")
     n_patients = scores["patient_id"].nunique()
     assert record["compared_on"] == {"n_images": len(scores), "n_patients": n_patients, "n_left_out": 0}
+    # The outputs of the earlier challenger are removed.
+    (challenger,) = (path for path in challengers(folder).iterdir() if path.is_dir())
+    assert record["trained_by"].startswith(challenger.name)
     auc = {name: record["figures"][name]["auc"]["value"] for name in ("challenger", "champion", "differences")}
     assert auc["differences"] == pytest.approx(auc["challenger"] - auc["champion"])
-
-
-def test_the_outputs_of_the_earlier_challenger_are_removed(second):
-    retraining = data(second["folder"]) / "07_model_output" / "effusion" / "retraining"
-    (folder,) = (path for path in retraining.iterdir() if path.is_dir())
-    assert decisions(second["folder"])[1]["trained_by"].startswith(folder.name)
 
 
 def test_no_patient_changes_its_split(second):
@@ -157,7 +155,7 @@ def test_no_patient_changes_its_split(second):
     moved = before.merge(splits, on=["source", "image"], how="left", suffixes=("", "_now"))
     assert (moved["split"] == moved["split_now"]).all()
     seen = before.loc[before["split"] != "test", "patient_id"]
-    scores = pd.read_parquet(data(folder) / "07_model_output" / "effusion" / "retraining" / "champion_scores.parquet")
+    scores = pd.read_parquet(challengers(folder) / "champion_scores.parquet")
     assert not scores["patient_id"].isin(seen).any()
 
 
@@ -169,15 +167,6 @@ def test_a_rollback_restores_the_previous_champion(second, kedro):
     assert aliases(folder) == {"champion": 1, "reference": 1}
     assert "rolled_back" in client(folder).get_model_version(MODEL, "2").tags
     assert runs(folder)[0].data.tags["champion"] == f"{MODEL} 1"
-
-
-def test_a_version_that_was_rolled_back_is_not_promoted_again(second, kedro):
-    folder, n_decisions = second["folder"], len(decisions(second["folder"]))
-    printed = succeeded(kedro(folder, *arguments("retraining", IMAGES.format(60))))
-    assert "Nothing is new: cxr-effusion-demo 2 was trained on these" in printed
-    assert "was rolled back." in printed
-    assert len(decisions(folder)) == n_decisions
-    assert aliases(folder)["champion"] == 1
 
 
 def test_a_forced_run_applies_another_rule_without_training(second, kedro):
@@ -197,8 +186,7 @@ def test_a_forced_run_applies_another_rule_without_training(second, kedro):
     assert child.data.tags["mlflow.parentRunId"] == tags["decision_run"]
 
 
-@pytest.fixture(scope="module")
-def stopped(second, kedro):
+def test_drift_stops_a_retraining_which_writes_a_record_and_changes_nothing_else(second, kedro):
     """Inverted images arrive from another source, as from a misconfigured X-ray machine."""
     folder = second["folder"]
     for patient in range(1001, 1041):
@@ -208,35 +196,28 @@ def stopped(second, kedro):
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), 255 - image.pixels)
     source = {"layout": "class_folders", "path": "negatives", "patient_id": r"^(\d+)_"}
-    file = folder / "conf" / "demo" / "parameters" / "negatives.yml"
-    file.write_text(yaml.safe_dump({"effusion": {"sources": {"negatives": source}}}))
-    before = {"aliases": aliases(folder), "registry": registry(folder), "decisions": decisions(folder)}
-    before["versions"] = versions(folder)
+    parameters = folder / "conf" / "demo" / "parameters" / "negatives.yml"
+    parameters.write_text(yaml.safe_dump({"effusion": {"sources": {"negatives": source}}}))
+    before = registry(folder)
+    n_versions, n_decisions, named = len(versions(folder)), len(decisions(folder)), aliases(folder)
+
     ended = kedro(folder, *arguments("retraining", IMAGES.format(40)))
-    return {"folder": folder, "before": before, "status": ended.returncode, "printed": words(ended.stdout)}
 
-
-def test_drift_stops_a_retraining_without_changes(stopped):
-    folder, before = stopped["folder"], stopped["before"]
-    assert stopped["status"] == 1
-    assert "Traceback" not in stopped["printed"]
-    assert "Training the challenger" not in stopped["printed"]
-    assert aliases(folder) == before["aliases"]
-    pd.testing.assert_frame_equal(registry(folder), before["registry"])
-    assert len(versions(folder)) == len(before["versions"])
-
-
-def test_a_stopped_retraining_writes_a_record_and_names_it(stopped):
-    folder = stopped["folder"]
-    assert len(decisions(folder)) == len(stopped["before"]["decisions"]) + 1
+    printed = words(ended.stdout)
+    assert ended.returncode == 1
+    assert "Traceback" not in printed
+    assert "Training the challenger" not in printed
+    assert aliases(folder) == named
+    pd.testing.assert_frame_equal(registry(folder), before)
+    assert (len(versions(folder)), len(decisions(folder))) == (n_versions, n_decisions + 1)
     record = decisions(folder)[-1]
     assert (record["decision"], record["promoted"], record["challenger"]) == ("stopped", False, None)
     assert (record["champion"]["version"], record["drift"]["verdict"]) == (1, "refuse")
     assert record["drift"]["new_images"]["looked_at"] >= 40
-    assert "differ from those of cxr-effusion-demo 1. Drift in pixels (" in stopped["printed"]
-    assert "--params effusion.retraining.on_drift=warn" in stopped["printed"]
-    named = re.search(r"See the record (\S+\.md) in", stopped["printed"])
-    assert "# cxr-effusion-demo: stopped" in (reporting(folder) / named[1]).read_text()
+    assert "differ from those of cxr-effusion-demo 1. Drift in pixels (" in printed
+    assert "--params effusion.retraining.on_drift=warn" in printed
+    file = re.search(r"See the record (\S+\.md) in", printed)
+    assert "# cxr-effusion-demo: stopped" in (reporting(folder) / file[1]).read_text()
     run = runs(folder)[0]
     assert (run.info.status, run.data.tags["decision"], run.data.tags["drift"]) == ("FAILED", "stopped", "refuse")
     assert run.data.tags["decision_reasons"].startswith("The new images (")

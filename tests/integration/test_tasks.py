@@ -23,11 +23,6 @@ KINDS = {
 QUICK = ("ailments", "chest14")
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory, new_project):
-    return new_project(tmp_path_factory.mktemp("tasks") / "project")
-
-
 def test_every_task_is_covered():
     assert set(TASKS) == {"effusion", *KINDS}
 

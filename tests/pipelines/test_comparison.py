@@ -40,11 +40,6 @@ def catalog(tmp_path):
     return DataCatalog.from_config(yaml.safe_load(text))
 
 
-def compare(catalog):
-    SequentialRunner().run(create_pipeline(), catalog)
-    return catalog.load("leaderboard"), catalog.load("leaderboard_page")
-
-
 def log(name, auc, parent=None, **changed):
     """Log a run as the pipeline of a task does."""
     measured = METRICS | {"metrics": {"auc": {"value": auc, "low": auc - 0.125, "high": auc + 0.0625}}} | changed
@@ -69,7 +64,9 @@ def test_versions_and_cells_with_the_same_test_images_are_ranked(store, catalog,
         client.create_model_version("cxr-effusion", source=str(store), run_id=run, tags=known)
     client.set_registered_model_alias("cxr-effusion", "champion", "1")
 
-    table, page = compare(catalog)
+    SequentialRunner().run(create_pipeline(), catalog)
+
+    table, page = catalog.load("leaderboard"), catalog.load("leaderboard_page")
     names = ["vgg16", "cxr-effusion 1", "other images", "drawn", "cxr-effusion 2"]
     assert [name.removeprefix("effusion_ablation: ") for name in table["name"]] == names
     assert table["group"].tolist()[:4] == [1, 1, 2, 3]

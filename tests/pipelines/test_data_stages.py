@@ -26,11 +26,10 @@ def draw(path, seed, size=40):
 
 
 @pytest.fixture
-def parameters(tmp_path):
-    folders = {name: tmp_path / name for name in config.Folders.model_fields}
+def parameters(folders):
     source = {"layout": "class_folders", "path": "images", "patient_id": r"^p(\d+)_"}
     return {
-        "params:folders": config.Folders(**folders),
+        "params:folders": folders,
         "params:task": config.Task(name="t", title="T", kind="binary", classes={"well": ("well",), "ill": ("ill",)}),
         "params:sources": config.Sources({"images": source}),
         "params:ingestion": config.Ingestion(max_quarantined_fraction=0.5),
@@ -39,16 +38,6 @@ def parameters(tmp_path):
         "params:splitting": config.Splitting(train=0.6, validation=0.2, test=0.2, seed=1),
         "params:resampling": config.Resampling(plan="oversample", class_weights=False, seed=1),
     }
-
-
-@pytest.fixture
-def images(tmp_path):
-    """Ten patients with two images each, four of them ill."""
-    folder = tmp_path / "raw" / "images"
-    for patient in range(10):
-        for image in range(2):
-            draw(folder / ("ill" if patient < 4 else "well") / f"p{patient}_{image}.png", 10 * patient + image)
-    return folder
 
 
 def test_the_recipe_accepts_the_dicom_images_that_any_source_accepts(parameters):
@@ -87,8 +76,11 @@ def test_a_patient_in_several_given_splits_stops_the_run(parameters, tmp_path):
         run({**parameters, "params:sources": config.Sources({"images": given})})
 
 
-def test_patient_ids_that_are_added_later(parameters, images):
+def test_patient_ids_that_are_added_later(parameters, tmp_path):
     """The parameter that the message offers makes new splits, and the earlier ones are returned as a file."""
+    for number in range(20):
+        name = "ill" if number < 8 else "well"
+        draw(tmp_path / "raw" / "images" / name / f"p{number // 2}_{number}.png", number)
     source = {"layout": "class_folders", "path": "images"}
     without = {**parameters, "params:sources": config.Sources({"images": source})}
     earlier = run(without)["splits"]

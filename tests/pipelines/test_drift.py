@@ -22,57 +22,40 @@ SOURCES = Sources({"images": {**SOURCE, "path": "images"}})
 DEFAULTS = parameters_of()["drift"]
 
 
-class Project:
-    """The images, manifest, splits and prepared images of a project after training."""
-
-    def __init__(self, folder, classifier):
-        self.classifier = classifier
-        self.folders = Folders(**{name: folder / name for name in Folders.model_fields})
-        write(self.folders.raw / "images", range(1, 91))
-        self.manifest, _, _ = list_images(SOURCES, self.folders, TASK)
-        resolution = Resolution(size=SIZE, mode="fit", max_megapixels=1)
-        self.images, _ = resize_images(self.manifest, SOURCES, resolution, self.folders)
-        patients = self.manifest.patient_id.astype(int)
-        split = np.select([patients <= 50, patients <= 85], ["train", "validation"], "test")
-        self.splits = self.manifest[["source", "image", "sha256", "patient_id"]].assign(split=split)
-
-    def profile(self):
-        inputs = {
-            "model": self.classifier.model,
-            "decision_rule": self.classifier.decision_rule.to_dict(),
-            "enhanced_images": self.images,
-            "manifest": self.manifest,
-            "splits": self.splits,
-            "params:drift": Drift(**DEFAULTS),
-        }
-        return run_stage(create_profiling(), inputs, {"drift_profile": MemoryDataset()})["drift_profile"]
-
-
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, classifier):
+def folders(tmp_path_factory, classifier):
     """A project with two versions: the champion, and a newer one without a reference profile."""
-    folder = tmp_path_factory.mktemp("project")
-    with mlflow_file(folder):
-        project = Project(folder, classifier)
-        version = (classifier.model, classifier.decision_rule, classifier.recipe)
-        register(*version, profile=project.profile())
+    place = tmp_path_factory.mktemp("project")
+    folders = Folders(**{name: place / name for name in Folders.model_fields})
+    write(folders.raw / "images", range(1, 91))
+    manifest, _, _ = list_images(SOURCES, folders, TASK)
+    images, _ = resize_images(manifest, SOURCES, Resolution(size=SIZE, mode="fit", max_megapixels=1), folders)
+    patients = manifest.patient_id.astype(int)
+    split = np.select([patients <= 50, patients <= 85], ["train", "validation"], "test")
+    inputs = {
+        "model": classifier.model,
+        "decision_rule": classifier.decision_rule.to_dict(),
+        "enhanced_images": images,
+        "manifest": manifest,
+        "splits": manifest[["source", "image", "sha256", "patient_id"]].assign(split=split),
+        "params:drift": Drift(**DEFAULTS),
+    }
+    profile = run_stage(create_profiling(), inputs, {"drift_profile": MemoryDataset()})["drift_profile"]
+    version = (classifier.model, classifier.decision_rule, classifier.recipe)
+    with mlflow_file(place):
+        register(*version, profile=profile)
         register(*version)
         mlflow.MlflowClient().set_registered_model_alias("cxr-effusion", "champion", "1")
-        yield project
+        yield folders
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("fresh"), range(301, 391))
-
-
-def run(project, tmp_path, **drift):
+def run(folders, tmp_path, **drift):
     """Run the stage with its outputs in files."""
     inputs = {
         "params:task": TASK,
         "params:sources": Sources({"images": {**SOURCE, "path": "gone"}}),
         "params:drift": Drift(**{**DEFAULTS, **drift}),
-        "params:folders": project.folders,
+        "params:folders": folders,
     }
     outputs = {
         "drift_report": FileDataset(filepath=str(tmp_path / "drift_report.json")),
@@ -82,21 +65,18 @@ def run(project, tmp_path, **drift):
     return results["drift_report"], results["drift_page"]
 
 
-def verdicts(report):
-    return {family["name"]: family["verdict"] for family in report["families"]}
-
-
-def test_images_of_the_same_kind_do_not_drift_from_the_champion(project, fresh, tmp_path):
-    report, page = run(project, tmp_path, source={**SOURCE, "path": str(fresh)})
+def test_images_of_the_same_kind_do_not_drift_from_the_champion(folders, tmp_path):
+    new = write(tmp_path / "new", range(301, 391))
+    report, page = run(folders, tmp_path, source={**SOURCE, "path": str(new)})
     assert (report["model"]["version"], report["model"]["name"]) == (1, "cxr-effusion")
     assert report["reference"] == {"training_images": 50, "validation_images": 35}
     assert report["verdict"] == "none", report["sentence"]
-    assert "unknown" not in verdicts(report).values()
+    assert "unknown" not in {family["verdict"] for family in report["families"]}
     assert (report["new_images"]["drawn"], report["n_new"]) == (90, 90)
     assert "No drift was found" in page
 
 
-def test_a_version_needs_a_profile(project, fresh, tmp_path):
+def test_a_version_needs_a_profile(folders, tmp_path):
     with pytest.raises(UserError, match=r"stored no reference profile.*kedro run --pipeline=effusion"):
-        run(project, tmp_path, folder=str(fresh), model="models:/cxr-effusion/2")
+        run(folders, tmp_path, folder=str(folders.raw / "images"), model="models:/cxr-effusion/2")
     assert not (tmp_path / "drift_report.json").exists()

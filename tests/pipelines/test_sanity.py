@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from kedro.io import DataCatalog, MemoryDataset
-from kedro.runner import SequentialRunner
 from shipped import CONF, parameters_of
+from stage_runs import run_stage
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.recipe import Recipe
-from cxr_pipeline.framework.config import Folders, Network, Sanity, Task, Training
+from cxr_pipeline.framework.config import Network, Sanity, Task, Training
 from cxr_pipeline.framework.datasets import FileDataset
 from cxr_pipeline.pipelines.sanity import create_pipeline
 
@@ -44,7 +43,7 @@ class Images:
         return self.pixels[[int(sha256, 16) for sha256 in sha256s]]
 
 
-def run(tmp_path, *, phantom=False, training=None):
+def run(folders, *, phantom=False, training=None):
     """Run the stage as a task does, with its outputs in files where the catalog has them."""
     rows = pd.DataFrame({"source": "images", "image": [f"{place}.png" for place in range(N_IMAGES)]})
     rows["sha256"] = [f"{place:064x}" for place in range(N_IMAGES)]
@@ -61,38 +60,34 @@ def run(tmp_path, *, phantom=False, training=None):
         "params:model": MODEL,
         "params:training": Training(**{**TRAINING, **(training or {})}),
         "params:sanity": Sanity(**SANITY),
-        "params:folders": Folders(
-            **{name: tmp_path / f"0_{name}" for name in Folders.model_fields if name != "data"},
-            data=tmp_path,
-        ),
+        "params:folders": folders,
     }
-    catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in entries.items()})
+    outputs = {}
     declared = yaml.safe_load((CONF / "base" / "catalog" / "05_sanity.yml").read_text())
     for name in ("sanity_report", "sanity_figure"):
         path = declared["{task}." + name]["filepath"]
-        path = path.replace("${globals:data}", str(tmp_path)).replace("{task}", "effusion")
-        catalog[name] = FileDataset(filepath=path)
-    SequentialRunner().run(create_pipeline(), catalog)
-    return dict(catalog.load("sanity_report"))
+        path = path.replace("${globals:data}", str(folders.data)).replace("{task}", "effusion")
+        outputs[name] = FileDataset(filepath=path)
+    return run_stage(create_pipeline(), entries, outputs)["sanity_report"]
 
 
-def test_a_sound_training_passes(tmp_path, caplog):
+def test_a_sound_training_passes(folders, caplog):
     with caplog.at_level(logging.INFO, logger="cxr_pipeline.pipelines.sanity"):
-        report = run(tmp_path, phantom=True)
+        report = run(folders, phantom=True)
     assert (report["task"], report["phantom"], report["passed"]) == ("effusion", True, True)
     assert [verdict["name"] for verdict in report["verdicts"]] == ["chance", "overfitting", "shuffled_labels"]
     assert [caplog.text.count(f"{name}: passed") for name in ("chance", "overfitting", "shuffled labels")] == [1, 1, 1]
     assert report["verdicts"][0]["expected"]["loss"] == pytest.approx(np.log(2), rel=1e-4)
     assert report["verdicts"][1]["measured"]["images"] == 16
     assert report["verdicts"][2]["measured"].items() >= {"epochs": 2, "images": 40}.items()
-    figure = tmp_path / "08_reporting" / "effusion" / "sanity.png"
+    figure = folders.data / "08_reporting" / "effusion" / "sanity.png"
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_failed_check_fails_the_run_after_the_files_are_written(tmp_path):
+def test_a_failed_check_fails_the_run_after_the_files_are_written(folders):
     with pytest.raises(UserError) as failure:
-        run(tmp_path, training={"learning_rate": 1e-9})
-    figure = tmp_path / "08_reporting" / "effusion" / "sanity.png"
+        run(folders, training={"learning_rate": 1e-9})
+    figure = folders.data / "08_reporting" / "effusion" / "sanity.png"
     report = json.loads(figure.with_suffix(".json").read_text())
     assert not report["passed"]
     assert [verdict["passed"] for verdict in report["verdicts"]] == [True, False, True]

@@ -13,10 +13,7 @@ from cxr_pipeline.experiments import search
 from cxr_pipeline.framework.config import Folders, Training, Tuning
 from cxr_pipeline.pipelines.tuning import plan_study, search_parameters
 
-SPACE = {
-    "model.dropout": {"low": 0.0, "high": 0.5},
-    "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
-}
+SPACE = {"model.dropout": {"low": 0.0, "high": 0.5}, "training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 REPORT = {"data_digest": "d" * 64, "phantom": True, "n_images": 3}
 SPLITS = pd.DataFrame({"sha256": ["a", "b", "c"], "split": ["train", "validation", "test"]})
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from phantom_patients import concatenate, simulate
 
 from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.sources import LAYOUTS
@@ -23,7 +24,7 @@ fit = partial(ReferenceProfile.fit, outputs=("ill",), seed=0)
 
 
 @pytest.fixture(scope="module")
-def profile(simulate):
+def profile():
     return fit(simulate(300, 0), simulate(150, 1))
 
 
@@ -44,7 +45,7 @@ def family(report, name):
     return next(each for each in report["families"] if each["name"] == name)
 
 
-def test_images_of_the_same_kind_do_not_drift(detect, simulate):
+def test_images_of_the_same_kind_do_not_drift(detect):
     report = detect(simulate(200, 2))
     assert (report["verdict"], verdicts(report)) == ("none", NO_DRIFT)
     assert report["sentence"] == "No drift was found in pixels, features, scores, prevalence, calibration."
@@ -54,7 +55,7 @@ def test_images_of_the_same_kind_do_not_drift(detect, simulate):
     assert report == detect(simulate(200, 2)) == json.loads(json.dumps(report, allow_nan=False))
 
 
-def test_each_family_detects_its_own_drift_only(detect, simulate):
+def test_each_family_detects_its_own_drift_only(detect):
     new = simulate(200, 2)
     noisy = new.statistics.copy()
     noisy[:, 6] += 8
@@ -74,7 +75,7 @@ def test_each_family_detects_its_own_drift_only(detect, simulate):
     assert found == {**found, "scores": "refuse", "prevalence": "warn", "calibration": "none"}
 
 
-def test_drift_needs_significance_and_effect(detect, simulate):
+def test_drift_needs_significance_and_effect(detect):
     large = simulate(5000, 2)
     slightly = replace(large, statistics=large.statistics + np.float32(1.5))
     pixels = family(detect(slightly, fit(simulate(5000, 4), simulate(150, 1))), "pixels")
@@ -85,7 +86,7 @@ def test_drift_needs_significance_and_effect(detect, simulate):
     assert features["verdict"] == "none"
 
 
-def test_a_limit_is_reached_at_its_value(detect, simulate):
+def test_a_limit_is_reached_at_its_value(detect):
     new = replace(simulate(200, 2), features=simulate(200, 2).features + np.float32(1.2))
     effect = family(detect(new), "features")["tests"][0]["effect"]
     for warn, refuse, expected in (
@@ -98,7 +99,7 @@ def test_a_limit_is_reached_at_its_value(detect, simulate):
         assert family(report, "features")["verdict"] == report["verdict"] == expected
 
 
-def test_too_few_images_give_no_verdict(detect, simulate):
+def test_too_few_images_give_no_verdict(detect):
     report = detect(replace(simulate(29, 2), statistics=np.full((29, 11), 500, np.float32)))
     assert (report["verdict"], verdicts(report)) == ("unknown", dict.fromkeys(FAMILIES, "unknown"))
     assert "300 reference images and 29 new images" in family(report, "pixels")["notes"][0]
@@ -109,7 +110,7 @@ def test_too_few_images_give_no_verdict(detect, simulate):
     json.dumps(report, allow_nan=False)
 
 
-def test_new_images_are_compared_with_images_of_their_source(detect, simulate, concatenate):
+def test_new_images_are_compared_with_images_of_their_source(detect):
     """Two sources differ in machine and prevalence; all new images come from the smaller one."""
 
     def from_source(n, seed, source):
@@ -138,12 +139,12 @@ def test_new_images_are_compared_with_images_of_their_source(detect, simulate, c
     ("n_training", "n_held_out", "unknown"),
     [(100, 20, ("features", "scores", "calibration")), (20, 100, ("pixels", "prevalence"))],
 )
-def test_a_small_reference_affects_only_the_families_that_use_it(detect, simulate, n_training, n_held_out, unknown):
+def test_a_small_reference_affects_only_the_families_that_use_it(detect, n_training, n_held_out, unknown):
     report = detect(simulate(100, 2), fit(simulate(n_training, 0), simulate(n_held_out, 1)))
     assert verdicts(report) == {**NO_DRIFT, **dict.fromkeys(unknown, "unknown")}
 
 
-def test_calibration_needs_images_of_both_classes(detect, simulate):
+def test_calibration_needs_images_of_both_classes(detect):
     new = simulate(200, 2)
     new.y_true[:] = 0
     new.y_true[:9] = 1
@@ -154,7 +155,7 @@ def test_calibration_needs_images_of_both_classes(detect, simulate):
     assert family(detect(new), "calibration")["verdict"] == "refuse"
 
 
-def test_unknown_labels_are_left_out(detect, simulate):
+def test_unknown_labels_are_left_out(detect):
     new = simulate(200, 2)
     report = detect(replace(new, y_true=np.full_like(new.y_true, np.nan)))
     assert verdicts(report) == {**NO_DRIFT, "prevalence": "unknown", "calibration": "unknown"}
@@ -170,7 +171,7 @@ def test_unknown_labels_are_left_out(detect, simulate):
     assert "a: 300 reference images and 25 new images" in family(report, "prevalence")["notes"][0]
 
 
-def test_values_that_are_not_finite_are_left_out_and_counted(detect, simulate):
+def test_values_that_are_not_finite_are_left_out_and_counted(detect):
     new = simulate(100, 2)
     new.statistics[:5, 2] = np.nan
     new.features[:71, 1] = np.inf

@@ -2,6 +2,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from phantom_patients import concatenate, simulate
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.deployment.drift import reference_profile
@@ -23,7 +24,7 @@ def rows_of(images):
 
 
 @pytest.fixture
-def two_sources(simulate, concatenate):
+def two_sources():
     """300 training images of ``a`` and 100 of ``b``; 60 and 40 validation images."""
     return fit(
         concatenate(simulate(300, 0, source="a"), simulate(100, 1, source="b")),
@@ -89,14 +90,14 @@ def test_the_residual_shows_what_the_directions_do_not_explain():
 
 
 @pytest.mark.parametrize("n_images", [1, 2, 5])
-def test_a_profile_may_have_few_images_but_not_none(simulate, n_images):
+def test_a_profile_may_have_few_images_but_not_none(n_images):
     profile = fit(simulate(n_images, 0), simulate(0, 1))
     assert np.isfinite(profile.project(simulate(4, 2).features)).all()
     with pytest.raises(UserError, match="needs training images; found none"):
         fit(simulate(0, 0), simulate(n_images, 1))
 
 
-def test_constant_features_have_no_weight(simulate):
+def test_constant_features_have_no_weight():
     training = simulate(30, 0)
     training.features[:, 2] = 4
     profile = fit(training, simulate(30, 1))

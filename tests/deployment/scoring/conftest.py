@@ -6,21 +6,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from stub_models import fixed_rule, grey_network
 
-from cxr_pipeline.data.images.recipe import Recipe
 from cxr_pipeline.data.sources.folders import find_images
-from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import score_folder
-
-SIZE = 16
-
-
-@pytest.fixture(scope="session")
-def classifier():
-    """A classifier whose score is the mean grey of the image, as a fraction of white."""
-    recipe = Recipe(size=SIZE, mode="stretch", max_megapixels=1.0)
-    return ImageClassifier(grey_network(SIZE), recipe, fixed_rule(), {"task": "effusion", "images": "real"})
 
 
 @pytest.fixture

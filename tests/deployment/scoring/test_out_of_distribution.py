@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import stub_models
-from phantom_patients import SIZE, features_of, make_classifier, write
+from phantom_patients import SIZE, features_of, make_classifier, simulate, write
 
 from cxr_pipeline.common.errors import ImageRefused
 from cxr_pipeline.data.sources.folders import find_images
@@ -150,7 +150,7 @@ def test_noise_negatives_and_plain_grey_are_outliers(profile, images, extract):
     assert share(profile, extract(np.full_like(images[NEW], 90)), 0.01) == 1
 
 
-def test_pixels_and_features_each_detect_outliers_alone(profile, phantoms, simulate):
+def test_pixels_and_features_each_detect_outliers_alone(profile, phantoms):
     own, far = phantoms.take(NEW), simulate(150, 1)
     detector = OutlierDetector(profile, false_alarms=0.01, min_images=30)
     assert detector.compared == ("pixels", "features")

@@ -175,24 +175,16 @@ def test_a_run_holds_the_lock_of_its_task_until_it_ends(started, tmp_path, end):
     assert is_free(tmp_path)
 
 
-def test_a_data_folder_keeps_its_id_and_a_copy_has_another(started, tmp_path):
+@pytest.mark.parametrize("damage", [None, b"\xff\x00"])
+def test_a_data_folder_keeps_its_id_also_if_it_is_damaged_and_a_copy_has_another(started, tmp_path, damage):
+    if damage is not None:
+        file = tmp_path / "data" / "02_intermediate" / "t" / "folder_id"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(damage)
     for name in ("data", "data", "copy"):
         hook = hook_in(tmp_path / name)
         start(hook)
         hook.after_pipeline_run()
-        if name == "data":
-            shutil.copytree(tmp_path / "data", tmp_path / "copy", dirs_exist_ok=True)
+        shutil.copytree(tmp_path / "data", tmp_path / "copy", dirs_exist_ok=True)
     first, second, copied = (run["folder"] for run in started)
     assert first == second != copied
-
-
-def test_a_damaged_id_of_a_data_folder_is_an_id(started, tmp_path):
-    file = tmp_path / "02_intermediate" / "t" / "folder_id"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"\xff\x00")
-    for _ in range(2):
-        hook = hook_in(tmp_path)
-        start(hook)
-        hook.after_pipeline_run()
-    first, second = (run["folder"] for run in started)
-    assert first == second
