@@ -8,20 +8,16 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.pipeline_registry import STAGES, register_pipelines
 
 
-@pytest.fixture(scope="module")
-def pipelines():
-    return register_pipelines()
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_a_task_has_all_stages_in_order_and_needs_only_parameters_and_its_own_ledger(pipelines, task):
-    order = list(dict.fromkeys(node.namespace.removeprefix(f"{task}.") for node in pipelines[task].nodes))
-    assert sorted(order) == sorted(STAGES)
+def test_a_task_has_all_stages_in_order_and_needs_only_parameters_and_its_own_ledger():
+    pipelines = register_pipelines()
     fitted = STAGES.index("thresholds") + 1
-    assert tuple(order[:fitted]) == STAGES[:fitted]
-    assert order.index("evaluation") < min(order.index("registration"), order.index("reporting"))
-    free = {name for name in pipelines[task].inputs() if not name.startswith("params:")}
-    assert free == {f"{task}.earlier_splits", "parameters"}
+    for task in TASKS:
+        order = list(dict.fromkeys(node.namespace.removeprefix(f"{task}.") for node in pipelines[task].nodes))
+        assert sorted(order) == sorted(STAGES)
+        assert tuple(order[:fitted]) == STAGES[:fitted]
+        assert order.index("evaluation") < min(order.index("registration"), order.index("reporting"))
+        free = {name for name in pipelines[task].inputs() if not name.startswith("params:")}
+        assert free == {f"{task}.earlier_splits", "parameters"}
 
 
 @pytest.mark.parametrize("names", [("effusion", "comparison"), ("effusion_tuning", "effusion"), ("folders",)])

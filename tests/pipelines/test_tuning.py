@@ -18,14 +18,10 @@ REPORT = {"data_digest": "d" * 64, "phantom": True, "n_images": 3}
 SPLITS = pd.DataFrame({"sha256": ["a", "b", "c"], "split": ["train", "validation", "test"]})
 
 
-@pytest.fixture(scope="module")
-def parameters():
-    """The parameters of a task in the demo environment."""
-    return lay_over(parameters_of(env="demo"), {"tuning": {"n_trials": 4, "space": None}})
-
-
 @pytest.fixture
-def task_run(current_run, parameters):
+def task_run(current_run):
+    """A run of the tuning of a task in the demo environment."""
+    parameters = lay_over(parameters_of(env="demo"), {"tuning": {"n_trials": 4, "space": None}})
     given = {"raw": "/data", "effusion": {"training": {"epochs": 3}, "tuning": {"n_trials": 4}}}
     return replace(current_run, runtime_params=given, parameters=parameters)
 
