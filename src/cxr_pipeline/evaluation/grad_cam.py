@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.evaluation.intervals import measure_mean
 from cxr_pipeline.evaluation.localisation import boxes_of, localise, measure_maps, rank_correlation
-from cxr_pipeline.training.features import Images
 from cxr_pipeline.training.networks.build import OUTPUT, POOLED
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Shuffled:
 
 
 def explain_images(
-    model: Model, images: Images, explained: pd.DataFrame, boxes: pd.DataFrame, *, seed: int, confidence: float
+    model: Model, images: PreparedImages, explained: pd.DataFrame, boxes: pd.DataFrame, *, seed: int, confidence: float
 ) -> dict[str, Any]:
     """Evaluate the heat maps of a model against boxes and against heat maps of networks with shuffled weights.
 
@@ -172,7 +172,7 @@ def explain_images(
 
 
 def _explain_chunk(
-    cam: GradCam, sanity: Shuffled, images: Images, chunk: pd.DataFrame, boxes: pd.DataFrame
+    cam: GradCam, sanity: Shuffled, images: PreparedImages, chunk: pd.DataFrame, boxes: pd.DataFrame
 ) -> pd.DataFrame:
     """Evaluate the heat maps of a few images: rows of `measure_maps`, null without a box, and more columns."""
     pixels, outputs = images.read(chunk["sha256"].tolist()), chunk["output"].to_numpy()

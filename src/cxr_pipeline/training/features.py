@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import get_console
@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.mappings import json_digest
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.training.augmentation import STRENGTHS, AugmentedViews
 from cxr_pipeline.training.settings import FEATURES
 
@@ -27,17 +28,6 @@ BATCH_SIZE = 32
 CHUNK = 8 * BATCH_SIZE
 
 logger = logging.getLogger(__name__)
-
-
-class Images(Protocol):
-    """Prepared images, read by content."""
-
-    @property
-    def digest(self) -> str:
-        """Digest of the recipe that prepared them."""
-
-    def read(self, sha256s: Sequence[str]) -> np.ndarray:
-        """Read grey images, uint8 [n, S, S]."""
 
 
 def weights_digest(network: Model) -> str:
@@ -58,7 +48,7 @@ class BackboneFeatures:
     """
 
     def __init__(
-        self, *, images: Images, lower: Model, upper: Model, augmentation: Mapping[str, Any], folder: Path
+        self, *, images: PreparedImages, lower: Model, upper: Model, augmentation: Mapping[str, Any], folder: Path
     ) -> None:
         self._images = images
         self._lower, self._upper = lower, upper

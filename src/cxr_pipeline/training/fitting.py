@@ -26,9 +26,10 @@ from rich.progress import Progress
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import json_digest
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.training.checkpoints import Arrays, PhaseState, Row, prune
 from cxr_pipeline.training.epoch_selection import MONITORS, validation_metrics
-from cxr_pipeline.training.features import Images, weights_digest
+from cxr_pipeline.training.features import weights_digest
 from cxr_pipeline.training.image_sets import ImageSet, batches, epoch_order, image_inputs
 from cxr_pipeline.training.networks.build import FLOAT32_LAYERS
 from cxr_pipeline.training.networks.losses import Loss, build_loss
@@ -90,7 +91,7 @@ def fit(
     return model, pd.DataFrame(history)
 
 
-def predict(model: keras.Model, images: Images, sha256s: Sequence[str], batch_size: int = 64) -> np.ndarray:
+def predict(model: keras.Model, images: PreparedImages, sha256s: Sequence[str], batch_size: int = 64) -> np.ndarray:
     """Predict uncalibrated probabilities of n images, float32 [n, k], in 0..1, in constant memory."""
     if not len(sha256s):
         return np.empty((0, model.output_shape[-1]), np.float32)

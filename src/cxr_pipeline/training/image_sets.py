@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import select_split
-from cxr_pipeline.training.features import Entry, Images
+from cxr_pipeline.training.features import Entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +23,7 @@ class ImageSet:
     The count of an image is how often it is shown in an epoch. Labels are [n, k], all other arrays [n].
     """
 
-    images: Images
+    images: PreparedImages
     sha256: np.ndarray
     y: np.ndarray
     weight: np.ndarray
@@ -33,7 +34,7 @@ class ImageSet:
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
 
     @classmethod
-    def unweighted(cls, *, images: Images, sha256: np.ndarray, y: np.ndarray) -> Self:
+    def unweighted(cls, *, images: PreparedImages, sha256: np.ndarray, y: np.ndarray) -> Self:
         """Build a set whose images are shown once with weight 1, as in validation."""
         return cls(images=images, sha256=sha256, y=y, weight=np.ones(len(y)), count=np.ones(len(y)))
 
@@ -55,7 +56,12 @@ class ImageSet:
 
 
 def image_sets(
-    images: Images, manifest: pd.DataFrame, splits: pd.DataFrame, sampling_plan: pd.DataFrame, *, outputs: Sequence[str]
+    images: PreparedImages,
+    manifest: pd.DataFrame,
+    splits: pd.DataFrame,
+    sampling_plan: pd.DataFrame,
+    *,
+    outputs: Sequence[str],
 ) -> tuple[ImageSet, ImageSet]:
     """Return the training images with the counts and weights of the sampling plan, and the validation images.
 
@@ -84,7 +90,7 @@ class Inputs:
     dtype: str
 
 
-def image_inputs(images: Images, shape: tuple[int, ...]) -> Inputs:
+def image_inputs(images: PreparedImages, shape: tuple[int, ...]) -> Inputs:
     """Read stored images, grey [S, S, 1], uint8."""
     return Inputs(lambda entries: images.read([sha256 for sha256, _ in entries])[..., np.newaxis], shape, "uint8")
 
