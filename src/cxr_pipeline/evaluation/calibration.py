@@ -61,11 +61,9 @@ class OutputCalibration:
 class Calibration:
     """A map from the scores of k outputs to their probabilities.
 
-    Args:
-        parts: the calibration of each output, or a single one of all exclusive classes at once.
-        exclusive: whether the classes are exclusive. Those calibrated one by one, each against the rest, are scaled to
-            sum to one (Zadrozny, Elkan, "Transforming classifier scores into accurate multiclass probability
-            estimates", KDD 2002).
+    ``parts`` are the calibration of each output, or a single one of all exclusive classes at once. Exclusive classes
+    that are calibrated one by one, each against the rest, are scaled to sum to one (Zadrozny, Elkan, "Transforming
+    classifier scores into accurate multiclass probability estimates", KDD 2002).
     """
 
     parts: tuple[OutputCalibration, ...]
@@ -106,11 +104,8 @@ def fit_calibration(method: str, y_true: FloatArray, y_score: FloatArray, *, exc
     The temperature of exclusive classes is fitted to all at once, Platt scaling to each class against the rest. Where
     all images belong to one class, nothing can be fitted: the scores stay unchanged, with a message.
 
-    Args:
-        method: one of ``METHODS``.
-        y_true: [n, k], 1 positive, 0 negative, one-hot if exclusive; unknown labels (NaN) are left out.
-        y_score: [n, k], the outputs of the network, in [0, 1].
-        exclusive: whether the classes are exclusive.
+    ``method`` is one of ``METHODS``. Labels [n, k] are 1 positive, 0 negative, one-hot if the classes are exclusive;
+    NaN, for unknown, is left out. ``y_score`` has the outputs of the network, [n, k], in [0, 1].
 
     Example:
         >>> y_true, y_score = np.array([[0], [0], [1], [1]]), np.array([[0.2], [0.4], [0.6], [0.8]])

@@ -28,12 +28,9 @@ LOWEST_THRESHOLD = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """The decisions of a rule on n images.
+    """The decisions of a rule on n images: the predicted outputs, and the predicted class.
 
-    Args:
-        probability: float64 [n, k], in [0, 1].
-        predicted: bool [n, k], whether an output is predicted.
-        decision: str [n], the predicted class; several labels are joined by ``|``, no label is ``none``.
+    Several labels are joined by ``|``, no label is ``none``. Probabilities, [n, k], lie in [0, 1].
     """
 
     probability: FloatArray

@@ -113,16 +113,11 @@ def _lower(value: float, n: float, confidence: float) -> float:
 def estimate(
     value: float, influence: Floats, members: Floats, *, parts: Sequence[Floats], n_equal: float, confidence: float
 ) -> Estimate:
-    """Compute the interval of a metric in [0, 1].
+    """Compute the interval of a metric in [0, 1] with this value; see `Estimate` for ``influence`` and ``members``.
 
-    Args:
-        value: of the metric, not NaN.
-        influence: see `Estimate`.
-        members: see `Estimate`.
-        parts: [patients] each, how much each patient raises and lowers the metric; where only a few patients do one of
-            these, the variance is uncertain.
-        n_equal: the effective number of observations if all images of a patient have the same result.
-        confidence: of the interval, in (0, 1).
+    ``parts``, [patients] each, are how much each patient raises and lowers the metric; where only a few patients do one
+    of these, the variance is uncertain. ``n_equal`` is the effective number of observations if all images of a patient
+    have the same result.
     """
     informative = max(0.0, min(effective_number(part) for part in parts) - 1)
     inverse = 1 / n_equal
@@ -184,11 +179,8 @@ def mean_estimate(estimates: Sequence[Estimate | None]) -> Estimate | None:
 def measure_mean(values: ArrayLike, ids: ArrayLike | None, *, confidence: float, smallest: float = 0.0) -> Interval:
     """Compute the mean of a number over images, with an interval clustered by patient; null without images.
 
-    Args:
-        values: [n], from ``smallest`` to 1; NaN is left out.
-        ids: [n], the patient of each image, null for a patient with one image; None if each image is a patient.
-        confidence: in (0, 1), such as 0.95.
-        smallest: the smallest value that is possible.
+    The values [n] lie between ``smallest`` and 1; NaN is left out. ``ids`` [n] has the patient of each image, null for
+    a patient with one image, or is None if each image is a patient. ``confidence`` lies in (0, 1).
 
     Example:
         >>> measured = measure_mean([1, 1, 1], ["a", "a", "b"], confidence=0.95)

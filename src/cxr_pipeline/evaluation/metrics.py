@@ -50,9 +50,7 @@ def check_scores(y_score: Floats) -> None:
 def known_images(y_true: ArrayLike, y_score: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
     """Return labels, bool [m], and scores, float64 [m], of the images whose label is known, after checking them.
 
-    Args:
-        y_true: [n], 1 positive, 0 negative, NaN unknown.
-        y_score: [n], in [0, 1].
+    Both arguments are [n]: labels are 1, 0 or NaN for unknown, scores lie in [0, 1].
 
     Raises:
         UserError: a score is NaN.

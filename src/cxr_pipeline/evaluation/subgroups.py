@@ -28,14 +28,10 @@ def evaluate_subgroups(
     A metric is the mean over the outputs for which the group has enough patients. Subgroups share patients and there
     are many of them, so that intervals which do not overlap are no proof of a difference.
 
-    Args:
-        table: a score table with decisions.
-        manifest: with ``sex``, ``age`` in years and ``view`` of these images, null if unknown.
-        outputs: see `evaluate`.
-        ages: see `age_bands`.
-        min_patients: patients that a group must have both with and without an output for metrics of that output; an
-            image without a known patient counts as one patient.
-        bootstrap: see `evaluate`.
+    The score table has decisions; the manifest has ``sex``, ``age`` in years and ``view`` of its images, null if
+    unknown. ``ages`` are the first ages of the `age_bands`. A group needs ``min_patients`` patients with an output, and
+    as many without it, for the metrics of that output; an image without a known patient counts as one patient.
+    ``outputs`` and ``bootstrap`` are those of `evaluate`.
 
     Returns:
         ``min_patients`` and ``confidence``; for ``sex``, ``age`` and ``view`` the number of images for which it is
