@@ -22,7 +22,6 @@ class Entry:
 
     Args:
         name: such as ``cxr-effusion 3``, or ``effusion_ablation: no augmentation``.
-        images: ``real`` or ``phantom``.
         test_digest, data_digest: of the test images, and of all images and labels of the run.
         metrics: on the test images, such as ``auc``, ``auc_low``, ``auc_high``, ``n_images``.
         parameters: of the run, dotted name to text.

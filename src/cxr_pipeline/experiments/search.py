@@ -51,7 +51,6 @@ class StudyPlan:
 
     Args:
         name: the same name in the same database is the same study.
-        storage: URL of the database.
         space: dotted parameter to its axis: ``low``, ``high`` and optionally ``log`` or ``step``, integers for an
             integer; or ``choices``.
         n_trials: number of trials that end with a value or are pruned; a few more if several runs share the study.

@@ -45,7 +45,6 @@ class TaskRun:
         env: Kedro environment; None for the default.
         runtime_params: the values given as ``--params``, nested.
         parameters: all resulting parameters of the task, nested.
-        tracking_uri: address of MLflow.
         run_id: id of the MLflow run, or of the parent's run for a child; None without tracking.
         to_output: last dataset to compute, a catalog name without the task.
     """

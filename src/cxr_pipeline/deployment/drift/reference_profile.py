@@ -29,7 +29,6 @@ class ReferenceProfile:
     in-distribution images would seem to drift.
 
     Args:
-        outputs: the outputs of the model.
         training: training images; their features are not kept.
         held_out: validation images; their features are those that `project` returns, float32 [m, c + 1].
         mean, scale: float32 [d], of the features of training images.
