@@ -109,9 +109,7 @@ def test_the_features_of_an_image_do_not_depend_on_its_batch():
     together = run_batches(lower, images)
     alone = np.concatenate([run_batches(lower, images[place : place + 1]) for place in (0, 17, 39)])
     np.testing.assert_array_equal(alone, together[[0, 17, 39]])
-
-
-def test_values_beyond_float16_are_clipped():
+    # Values beyond float16 are clipped.
     number = keras.Input((1,))
     clipped = run_batches(keras.Model(number, number * 1000), np.array([[1.0], [1e6], [-1e6]]))
     np.testing.assert_array_equal(clipped[:, 0], [1000, 65504, -65504])

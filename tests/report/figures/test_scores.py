@@ -114,9 +114,6 @@ def test_images_are_counted_by_true_and_predicted_class(drawn):
     # Zeros are blank among several classes.
     assert several == ["2\n67 %", "1\n33 %", "", "no images", "no images", "no images", "", "1\n100 %", ""]
     assert [label.get_text() for label in drawn[2].axes[0].get_yticklabels()] == list(LABELS)
-
-
-def test_without_known_labels_the_figures_say_so(drawn):
     scores.confusion_matrix(binary([np.nan], [0.5], 0.5), CLASSES)
     scores.confusion_matrix(exclusive([None], [0]), LABELS)
-    assert drawn == [scores.NO_LABELS] * 2
+    assert drawn[3:] == [scores.NO_LABELS] * 2

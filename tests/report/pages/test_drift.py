@@ -18,8 +18,8 @@ def text_of(read_page, drawn):
 
 def test_the_verdict_and_the_action_come_first(text_of, drift_report, same):
     reports = (same, drift_report(brighter=40), drift_report(flipped=True), drift_report(12))
-    sentence, summaries = reports[1]["sentence"], [text_of(report)["summary"] for report in reports]
-    same, bright, flipped, few = summaries
+    sentence, texts = reports[1]["sentence"], [text_of(report) for report in reports]
+    same, bright, flipped, few = (text["summary"] for text in texts)
     assert same.startswith("Summary Verdict: no drift.")
     assert "Action None. These images can be scored" in same
     assert f"Verdict: REFUSE. {sentence}" in bright
@@ -30,6 +30,9 @@ def test_the_verdict_and_the_action_come_first(text_of, drift_report, same):
         assert [cause in other for other in (bright, flipped)] == [text is other for other in (bright, flipped)]
     assert "Verdict: unknown." in few
     assert "Collect more images" in few
+    # Without tests there are no figures.
+    assert "No test was possible." in texts[3]["results"]
+    assert ["figures" in text for text in texts] == [True, True, True, False]
 
 
 def test_the_page_says_what_was_compared(text_of, same):
@@ -70,9 +73,3 @@ def test_missing_tests_are_warnings(text_of, drift_report):
     assert f"Prevalence and calibration: {note}" in text["warnings"]
     assert "Prevalence: unknown. Not tested." in text["summary"]
     assert "PHANTOM IMAGES" in text[""]
-
-
-def test_without_tests_there_are_no_figures(text_of, drift_report):
-    text = text_of(drift_report(12))
-    assert "figures" not in text
-    assert "No test was possible." in text["results"]
