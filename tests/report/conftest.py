@@ -163,7 +163,7 @@ def content(metrics_of, data_report, counts):
         parameters={"task.uncertain": "unknown", "splitting.train": 0.75, "training.monitor": "val_auc",
                     "training.learning_rate": 0.001, "training.patience": None, "training.tolerance": 0.01,
                     "training.loss": "cross_entropy", "training.fine_tuning.epochs": 12,
-                    "splitting.ignore_given_split": False, "augmentation.rotation": 7,
+                    "splitting.ignore_given_split": False, "splitting.renew": False, "augmentation.rotation": 7,
                     "augmentation.views": 5, "model.weights": "imagenet"},
         versions={"git commit": "7d2e", "python": "3.11.7"},
         model={"name": "densenet121", "weights": "imagenet", "n_parameters": 7168833, "size": 224, "epoch": 1,

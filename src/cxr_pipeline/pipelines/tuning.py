@@ -16,7 +16,8 @@ from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
-from cxr_pipeline.report.pages.tuning import draw_tuning, monitor_in_words, render_tuning
+from cxr_pipeline.report.formatting import words
+from cxr_pipeline.report.pages.tuning import draw_tuning, render_tuning
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def write_best_parameters(tuning_study: Mapping[str, Any], current_run: TaskRun)
     """Write the best parameters as a file for ``kedro run --config``."""
     best, images = tuning_study["best"], "phantom validation images" if tuning_study["phantom"] else "validation images"
     origin = (
-        f"Trial {best['number']} of the study {tuning_study['name']}: {monitor_in_words(tuning_study['monitor'])} "
+        f"Trial {best['number']} of the study {tuning_study['name']}: {words(tuning_study['monitor'])} "
         f"{best['value']:.3f} on {images}, the best of {tuning_study['n_trials']} trials and therefore optimistic."
     )
     return current_run.config_file(nest(best["parameters"]), origin=origin)

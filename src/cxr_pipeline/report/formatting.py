@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlparse
 
 import yaml
+from markupsafe import Markup, escape
 
 Document = Mapping[str, Any]
 UNDEFINED = "not defined"
@@ -22,6 +24,24 @@ def wording() -> dict[str, Any]:
     """Return the fixed texts of pages, the content of ``templates/wording.yml``."""
     file = files("cxr_pipeline.report") / "templates" / "wording.yml"
     return dict(yaml.safe_load(file.read_text("utf-8")))
+
+
+class Link(str):
+    """A text that is a link in HTML, and plain text elsewhere; only addresses of servers are linked."""
+
+    url: str | None
+
+    def __new__(cls, text: str, url: str | None) -> "Link":
+        """Make a link; without an address it is its text."""
+        link = super().__new__(cls, text)
+        link.url = url
+        return link
+
+    def __html__(self) -> str:
+        """Return the link for a template; a scheme such as ``javascript:`` is not linked."""
+        if not self.url or urlparse(self.url).scheme not in ("http", "https"):
+            return str(escape(str(self)))
+        return Markup('<a href="{}" rel="noreferrer">{}</a>').format(self.url, str(self))
 
 
 def number(value: float | None, *, sign: bool = False, digits: int = 3) -> str:
@@ -120,14 +140,14 @@ def as_yaml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def humanize(name: object) -> str:
-    """Write a key in words: ``"fitted on, n images"`` for ``"fitted_on.n_images"``."""
-    return str(name).replace("_", " ").replace(".", ", ")
+def words(key: object) -> str:
+    """Return a key or a value of a document as pages write it: as ``wording.yml`` has it, or with spaces.
 
-
-def title(name: str) -> str:
-    """Return the name of a metric or a count as it is written on pages."""
-    return str(wording()["titles"].get(name, humanize(name)))
+    Example:
+        >>> words("n_images"), words("youden"), words("balanced_accuracy")
+        ('images', "Youden's index", 'balanced accuracy')
+    """
+    return str(wording()["words"].get(key, str(key).replace("_", " ")))
 
 
 def plural(count: int, noun: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cxr_pipeline.report.formatting import as_text, from_columns, markdown, title
+from cxr_pipeline.report.formatting import as_text, from_columns, markdown, words
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -41,7 +41,8 @@ class Table:
     """A table; its cells are formatted by `as_text`, and its headings not shown if all are blank.
 
     The ``style`` is a CSS class: ``measured`` (intervals below their values), ``counted`` (numbers to the right),
-    ``long`` (long words are broken), or another class of ``report.css``.
+    ``long`` (long words are broken), ``code`` (names and values of a configuration), or another class of
+    ``report.css``.
     """
 
     columns: Sequence[str]
@@ -72,7 +73,7 @@ class Table:
         if not isinstance(frame.index, pd.RangeIndex):
             frame = frame.reset_index(names=str(frame.index.name or ""))
         rows = frame.astype(object).where(frame.notna(), "").to_numpy().tolist()
-        return cls(tuple(map(title, frame.columns)), rows, style)
+        return cls(tuple(map(words, frame.columns)), rows, style)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Section:
     A block is a paragraph, a list of sentences (bullets), a table, figures (PNG bytes by name, with their captions in
     ``page.html.j2``), or a section; None and other empty blocks are skipped. ``items`` are those of reporting
     guidelines that the section covers, for Markdown; ``anchor`` is its ``id``, for links; ``style`` is ``"warnings"``,
-    ``"folded"``, which opens on a click and is omitted in Markdown, or blank.
+    ``"folded"``, which opens on a click, or blank. A section that is ``html_only`` is omitted in Markdown.
     """
 
     title: str
@@ -91,6 +92,7 @@ class Section:
     items: str = ""
     anchor: str = ""
     style: str = ""
+    html_only: bool = False
 
     def __bool__(self) -> bool:
         """Return whether there is any content."""
@@ -106,14 +108,28 @@ Block = str | Sequence[str] | Table | Mapping[str, bytes] | Section | None
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """The box at the top of a page: the result in a sentence, its figures, and facts such as the date, by name.
+
+    Figures are texts such as ``"0.889 (0.851 to 0.924)"``; an ``alarming`` verdict is emphasised.
+    """
+
+    sentence: str
+    figures: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    alarming: bool = False
+
+
+@dataclass(frozen=True)
 class Page:
     """A page, in HTML or Markdown; all text is escaped.
 
     If its results are of ``phantom`` images, a warning is shown at the top and in the title. ``intro`` are blocks
-    before the first section, ``style`` is a CSS class.
+    between the verdict and the first section, ``style`` is a CSS class.
     """
 
     title: str
+    verdict: Verdict
     sections: Sequence[Section]
     phantom: bool = False
     intro: Sequence[Block] = ()
@@ -124,7 +140,7 @@ class Page:
         return self._render("page.html.j2")
 
     def markdown(self) -> str:
-        """Render the page as Markdown, without figures and folded sections."""
+        """Render the page as Markdown, without figures and sections for HTML only."""
         return self._render("page.md.j2")
 
     def _render(self, template: str) -> str:

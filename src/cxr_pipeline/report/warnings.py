@@ -85,9 +85,9 @@ def majority(metrics: Document) -> str:
         return ""
     baseline = f"always predicting {frequent['class']} ({frequent['accuracy']:.3f})"
     if accuracy <= frequent["accuracy"]:
-        return f"Its accuracy of {accuracy:.3f} is not above that of {baseline}."
+        return f"The accuracy of {accuracy:.3f} is not above that of {baseline}."
     if low is not None and low <= frequent["accuracy"]:
-        return f"Its accuracy of {accuracy:.3f} may be no better than that of {baseline}; the interval includes it."
+        return f"The accuracy of {accuracy:.3f} may be no better than that of {baseline}; the interval includes it."
     return ""
 
 

@@ -15,7 +15,7 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag
 
 from cxr_pipeline.evaluation.evaluate import flatten_metrics, numbers_of
-from cxr_pipeline.tracking.server import exclusive, impatient, is_server, reason
+from cxr_pipeline.tracking.server import exclusive, impatient, is_server, reason, run_url
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +113,12 @@ def find_run(run_id: str | None) -> Any:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None
+
+
+def url_of(run_id: str) -> str | None:
+    """Return the address of a run's page; None if MLflow is not a server or the run no longer exists."""
+    run = find_run(run_id)
+    return None if run is None else run_url(mlflow.get_tracking_uri(), run.info.experiment_id, run_id)
 
 
 def nest_run(run_id: str, parent: str) -> None:

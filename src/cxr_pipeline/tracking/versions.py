@@ -20,7 +20,7 @@ from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.report.formatting import shorten
 from cxr_pipeline.report.pages.report import short_card
 from cxr_pipeline.tracking.aliases import CHAMPION, aliases_of, model_name, task_and_environment
-from cxr_pipeline.tracking.runs import active_run_id
+from cxr_pipeline.tracking.runs import active_run_id, url_of
 from cxr_pipeline.tracking.server import is_unavailable, reason, without_password
 
 # Tag with the warnings about a version, and the maximum length of a tag or description in MLflow's databases.
@@ -36,8 +36,8 @@ def register_version(
     which also become the tag ``warnings``.
 
     Returns:
-        ``name``, ``version`` (a number), ``uri``, ``run_id``, ``digest`` (of weights, recipe and rule),
-        ``git_commit`` and ``registered`` (the time).
+        ``name``, ``version`` (a number), ``uri``, ``run_id``, ``run_url`` (its page; None without a server), ``digest``
+        (of weights, recipe and rule), ``git_commit`` and ``registered`` (the time).
     """
     from cxr_pipeline.deployment import serving
 
@@ -76,6 +76,7 @@ def register_version(
         "version": number,
         "uri": f"models:/{name}/{number}",
         "run_id": logged.run_id,
+        "run_url": url_of(logged.run_id),
         "digest": classifier.digest,
         "git_commit": tags["git_commit"],
         "registered": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),

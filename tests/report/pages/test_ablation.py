@@ -80,20 +80,24 @@ NO_AUC = {"auc": None, "auc_low": None, "auc_high": None}
 @pytest.mark.parametrize(
     ("rows", "section", "sentences", "absent"),
     [
-        (CELLS, "summary", [
-            "5 cells, each run once. The baseline is “baseline”. Test images: 1,300.",
+        (CELLS, "", [
             "Of 3 cells compared with the baseline, 2 differ significantly in AUC",
+            "AUC of the baseline 0.812 (0.761 to 0.860)",
+            "Baseline “baseline” Cells 5, each run once Test images 1,300",
+        ], "without augmentation"),
+        (CELLS, "differences", [
             "“plain loss”: AUC lower by 0.112 (0.082 to 0.132), p-value after Holm's correction 0.030.",
             f"“{HOSTILE}”: AUC higher by 0.088 (0.068 to 0.118), p-value after Holm's correction below 0.001.",
-            "90 % intervals, by patient where patients are known; those of differences come from 200 bootstrap",
         ], "without augmentation"),
-        ([BASELINE, row("b", difference=0.3, p_holm=0.049)], "summary",
-         ["Of 1 cell compared with the baseline, 1 differs", "“b”"], "still exist"),
-        ([BASELINE, row("b", difference=0.3, p_holm=0.05)], "summary",
+        (CELLS, "uncertainty", ["90 % intervals, by patient where patients are known; those of differences come from"],
+         "without augmentation"),
+        ([BASELINE, row("b", difference=0.3, p_holm=0.049)], "",
+         ["Of 1 cell compared with the baseline, 1 differs"], "still exist"),
+        ([BASELINE, row("b", difference=0.3, p_holm=0.05)], "",
          ["Of 1 cell compared with the baseline, none", "after Holm's correction 0.050", "still exist"], "“b”"),
-        ([failed("a", "died", is_baseline=True), failed("b", "died")], "summary",
+        ([failed("a", "died", is_baseline=True), failed("b", "died")], "",
          ["No cell could be compared with the baseline."], "Test images"),
-        ([BASELINE, UNEQUAL], "summary", ["Test images: 1,100 to 1,300."], "could be"),
+        ([BASELINE, UNEQUAL], "", ["Test images 1,100 to 1,300"], "could be"),
         (CELLS, "warnings", ["kedro run --pipeline=effusion_tuning, which does not use the test images",
                              f"Collapsed: “{HOSTILE}”.", "1 of 5 cells failed: “broken”."], "not compared"),
         ([{**BASELINE, "collapsed": True}, row("b", not_compared="No images in common."), UNEQUAL], "warnings", [

@@ -19,8 +19,9 @@ def text_of(read_page, drawn):
 def test_the_verdict_and_the_action_come_first(text_of, drift_report, same):
     reports = (same, drift_report(brighter=40), drift_report(flipped=True), drift_report(12))
     sentence, texts = reports[1]["sentence"], [text_of(report) for report in reports]
-    same, bright, flipped, few = (text["summary"] for text in texts)
-    assert same.startswith("Summary Verdict: no drift.")
+    same, bright, flipped, few = (" ".join(text.values()) for text in texts)
+    assert "Pleural effusion: drift Verdict: no drift." in same
+    assert "pixels no drift features no drift" in same
     assert "Action None. These images can be scored" in same
     assert f"Verdict: REFUSE. {sentence}" in bright
     assert re.search(r"Pixels: REFUSE\. Brightness: \d+\.\d before, 1[34]\d\.\d now\.", bright)
@@ -36,12 +37,12 @@ def test_the_verdict_and_the_action_come_first(text_of, drift_report, same):
 
 
 def test_the_page_says_what_was_compared(text_of, same):
-    text = text_of(same)["summary"]
+    text = text_of(same)["comparison"]
     for fact in ("80 new images from /new with the images of cxr-chest 3:", "120 training images",
                  "80 validation images", "Number of tests: 16.", "at most 1 of 100 checks"):  # fmt: skip
         assert fact in text
     unregistered = {**same["model"], "name": None, "version": None, "uri": "runs:/x/model"}
-    assert "images of runs:/x/model:" in text_of({**same, "model": unregistered})["summary"]
+    assert "images of runs:/x/model:" in text_of({**same, "model": unregistered})["comparison"]
 
 
 def test_every_test_is_a_row(read_page, drift_report):
@@ -71,5 +72,5 @@ def test_missing_tests_are_warnings(text_of, drift_report):
     text, note = text_of(unlabelled), unlabelled["families"][3]["notes"][0]
     assert text["warnings"].count(note) == 1
     assert f"Prevalence and calibration: {note}" in text["warnings"]
-    assert "Prevalence: unknown. Not tested." in text["summary"]
+    assert "Prevalence: unknown. Not tested." in text["found"]
     assert "PHANTOM IMAGES" in text[""]

@@ -40,7 +40,7 @@ def test_parameters_that_differ_are_shown_with_data_date_and_run(page):
     found = page(entry("a"), entry("b", 0.75, parameters={"training.epochs": "5", "training.seed": "2"}))
     assert found.rows[3] == ["rank", "model", "parameters that differ", "data digest", "date (UTC)", "run"]
     epochs_a, epochs_b = "training.epochs: 3training.seed: not logged", "training.epochs: 5training.seed: 2"
-    origin = ["abcdef012345", "2026-02-03 04:05", f"{RUN}experiment 7"]
+    origin = ["abcdef012345", "2026-02-03 04:05", RUN]
     assert found.rows[4:6] == [["1", "a", epochs_a, *origin], ["2", "b", epochs_b, *origin]]
     assert page(entry("a"), entry("b")).rows[3] == ["rank", "model", "data digest", "date (UTC)", "run"]
 
@@ -48,6 +48,8 @@ def test_parameters_that_differ_are_shown_with_data_date_and_run(page):
 def test_runs_and_versions_on_a_server_are_links(page):
     served = entry(run_url="https://host/#/experiments/7/runs/ab", url="https://host/#/models/cxr-effusion/versions/1")
     assert {link["href"] for link in page(served).attributes("a")} == {served.run_url, served.url, "#warnings"}
+    local = {link["href"] for link in page(entry()).attributes("a")}
+    assert local == {f"http://127.0.0.1:5000/#/experiments/7/runs/{RUN}", "#warnings"}
     assert ["kedro mlflow ui" in page(each).text[""] for each in (served, entry())] == [False, True]
 
 

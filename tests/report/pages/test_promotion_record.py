@@ -41,15 +41,16 @@ def test_a_record_has_what_was_compared_and_each_condition():
     page = render_decision(record(comparison_of()))
     assert page.startswith("# cxr-chest 4: not promoted\n")
     for sentence in (
-        "the challenger cxr-chest 4, against the champion cxr-chest 3. The challenger was tested on 1,234 images of 60",
+        "**cxr-chest 4 was not promoted in place of cxr-chest 3.**",
+        "- Tested on: 1,234 images of 60 patients",
         WHY,
         "- The lower end of the difference in AUC, -0.031, is not above -0.020.",
-        "| floor of auc | 0.875 | 0.600 | met |",
+        "| floor of AUC | 0.875 | 0.600 | met |",
         "| AUC not worse | -0.031 | -0.020 | not met |",
         "on the same 1,230 images of 59 patients; 4 images that only one of them could score are left out.",
         "| AUC | 0.875 (0.800 to 0.938) | 0.865 | +0.010 (-0.031 to +0.050) |",
         "95 % intervals; those of differences come from 2,000 bootstrap replicates, resampling patients",
-        "Floors: auc 0.6. With a champion also: the lower bound of the difference in sensitivity is above -0.05, and",
+        "Floors: AUC 0.6. With a champion also: the lower bound of the difference in sensitivity is above -0.05, and",
     ):
         assert sentence in page
     assert not re.search("PHANTOM|Drift of", page)
@@ -59,7 +60,8 @@ def test_a_first_version_is_not_compared():
     first = record(None, phantom=True, n_patients=None)
     page = render_decision(first)
     assert page.startswith("# cxr-chest 4: promoted\n\n**PHANTOM IMAGES")
-    assert "without a champion. The challenger was tested on 1,234 images whose patients are unknown." in page
+    assert "- Champion: none" in page
+    assert "- Tested on: 1,234 images whose patients are unknown" in page
     assert first["champion"] is first["compared_on"] is None
     assert "| AUC | 0.875 (0.800 to 0.938) |" in page
 
@@ -92,7 +94,8 @@ def test_the_record_of_a_stop_has_the_reason_the_champion_and_the_page_of_the_dr
     page, written, drift_page = files.values()
     assert page.startswith("# cxr-chest: stopped\n\n**PHANTOM IMAGES")
     for sentence in (
-        "without training a challenger. The champion is still cxr-chest 3",
+        "without training a challenger.",
+        "- Champion: cxr-chest 3",
         WHY,
         "- Nothing was trained.",
         f"Verdict: refuse. {drift['sentence']}",

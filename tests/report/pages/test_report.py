@@ -36,24 +36,31 @@ def test_warnings_are_shown_and_a_poor_auc_is_reported_first(content, read_page)
     missed = replace(content, warnings=["A policy is missed by <0.03>.", "Few images."], metrics=metrics)
     page = read_page(render_report(missed))
     assert "missed by <0.03>." in page.text["warnings"]
-    assert "2 warnings below." in page.text[""]
+    assert "2 warnings" in page.text[""]
+    assert "The model may be no better than chance" in page.text[""]
     card = render_card(missed)
     assert "- Few images." in section(card, "Warnings")
-    assert "\n\nThe model may be no better than chance" in section(card, "Performance on the test images")
+    assert "**The model may be no better than chance" in card
 
 
 def test_report_and_card_have_the_same_sections_with_their_content(content, read_page):
     text = render_card(content)
-    for fact in (
-        *("model: cxr-effusion 3", "registered: 2026-11-30 14:50:13 UTC", f"MLflow run: {'5f' * 16}"),
-        *(f"data digest: {'9b' * 32}", f"test digest: {'7' * 64}", "git commit: 0f3a9c1d"),
+    page = read_page(render_report(content))
+    for name, fact in (
+        ("AUC", "0.889 (0.851 to 0.924)"),
+        ("specificity", "0.783 (0.690 to 0.860)"),
+        ("Date", "2026-11-30 14:50:13 UTC"),
+        ("MLflow run", "5f" * 16),
+        ("Version", "cxr-effusion 3"),
+        ("Test images", "119"),
     ):
-        assert f"- {fact}" in text.split("\n## ")[0].splitlines()
-        assert fact in read_page(render_report(content)).text[""]
+        assert f"- {name}: {fact}" in text.split("\n## ")[0].splitlines()
+        assert f"{name} {fact}" in page.text[""]
+    assert page.text[""].index("The AUC is better than chance on 119 test images.") < page.text[""].index("0.889")
     contents = {
-        "Intended use": "- Do not use it for diagnosis",
         "Performance on the test images": "| Brier score | 0.140 (0.120 to 0.170) |",
-        "Decision rule and calibration": "Probabilities are calibrated with temperature",
+        "Intended use": "- Do not use it for diagnosis",
+        "Decision rule and calibration": "Probabilities are calibrated with temperature scaling",
         "Subgroups": "Unknown for all test images: sex, age and view.",
         "Heat maps": "Heat maps were computed with Grad-CAM at layer relu.",
         "Data": "They are from 640 patients",
@@ -77,18 +84,21 @@ def test_the_tables_have_every_number_but_no_name_of_an_image(content, read_page
     for row in (
         ["metric", "value (95 % interval)", "meaning"],
         ["AUC", "0.889 (0.851 to 0.924)", "probability that a positive image gets a higher score than a negative one"],
-        ["calibration", "temperature, temperature 1.5"],
+        ["calibration", "temperature scaling (temperature 1.5)"],
         ["positive validation images", "57"],
         ["images", "112,120", "9", "111,311", "9", "791", "640"],
         ["images", "no class of this task", "6"],
         ["sex", "F 310, M 330, unknown 151"],
-        ["age in years", "n known 640, median 48.5"],
+        ["age in years", "known for 640, median 48.5"],
         ["effusion", "270", "57", "58"],
         ["patients", "500", "70", "unknown"],
         ["share of effusion", "0.174", "0.483", "0.487"],
         ["training.patience", "null"],
         ["git commit", "7d2e"],
-        ["fine_tuning", "2", "", "5e-05"],
+        ["git commit of the training", "0f3a9c1d"],
+        ["data digest", "9b" * 32],
+        ["test digest", "7" * 64],
+        ["fine-tuning", "2", "", "5e-05"],
     ):
         assert row in page.rows
     assert "images: Labels are from <table>.csv." in page.text["data"]
@@ -166,12 +176,12 @@ def test_a_report_of_several_classes_shows_everything_that_was_measured(several,
         ["<Nodule>", "58", "119", "0.500", auc, sensitivity, specificity, "0.772"],
         ["all sources", "119", auc, sensitivity, specificity, "0.772"],
         ["Mass", auc, auc, auc],
-        ["youden (chosen)", "0.250", sensitivity, specificity, "0.772"],
-        ["fixed, value 0.3", "0.300", sensitivity, specificity, "0.772"],
+        ["Youden's index (chosen)", "0.250", sensitivity, specificity, "0.772"],
+        ["fixed threshold (value 0.3)", "0.300", sensitivity, specificity, "0.772"],
         ["<Nodule>", "", "1,200"],
         ["Mass", "50", "8"],
-        ["class", "threshold", "calibration", "policy met", "message", "images", "positive"],
-        ["Mass", "0.250", "platt", "yes", "Met.", "119", "58"],
+        ["class", "threshold", "calibration", "policy met", "on the validation images", "images", "positive"],
+        ["Mass", "0.250", "Platt scaling", "yes", "Met.", "119", "58"],
         ["class", "nih", "kermany", "AUC of the source alone"],
         ["Mass", "5", "7", "0.900"],
         ["<Nodule>", "6", "0", "not defined"],

@@ -46,10 +46,9 @@ def page(trials, png, read_page):
 def test_the_page_has_the_result_and_warns_that_it_is_optimistic(page):
     page = page(phantom=True)
     for section, sentence in (
-        ("summary", "4 trials (3 complete, 1 pruned) varied 4 parameters."),
-        ("summary", "1 failed trial not counted."),
-        ("summary", "The best is trial 2, with a validation AUC of 0.900."),
-        ("summary", "kedro run --config"),
+        ("", "Trial 2 of 4 is the best, with a validation AUC of 0.900."),
+        ("", "Trials 3 complete, 1 pruned, 1 failed Parameters varied 4"),
+        ("best", "kedro run --config"),
         ("warnings", "The best value is optimistic: it is the maximum over 3 trials"),
         ("warnings", "The search did not use the test images."),
         ("", "PHANTOM"),
@@ -72,7 +71,7 @@ def test_the_best_parameters_are_listed_beside_the_previous_ones(page):
 
 def test_complete_trials_come_first_by_value(page):
     rows = page().rows
-    start = rows.index(["trial", "state", "val_auc", *SPACE, "epochs", "seconds"]) + 1
+    start = rows.index(["trial", "state", "validation AUC", *SPACE, "epochs", "seconds"]) + 1
     assert [row[0] for row in rows[start : start + 4]] == ["2", "4", "0", "3"]
     assert rows[start] == ["2", "complete", "0.900", "0.0001", "128", "pool4_pool", "0.5", "5", "61"]
     smallest = page(direction="minimize").rows[start : start + 4]

@@ -38,14 +38,16 @@ def described(kind, *, calibration="platt", rare=3, **policy):
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
 def test_only_fitted_parts_of_a_rule_are_described_as_fitted(kind):
     fitted, plain = described(kind, rule="youden"), described(kind, calibration="none", rule="fixed", value=0.3)
-    assert fitted.startswith("Thresholds were fitted on validation images. Probabilities are calibrated with platt")
+    assert fitted.startswith(
+        "Thresholds were fitted on validation images. Probabilities are calibrated with Platt scaling"
+    )
     assert plain.startswith("The threshold was set in advance; it was not fitted. Probabilities are not calibrated")
 
 
 def test_a_joint_calibration_and_a_class_that_could_not_be_calibrated_are_described():
     text = described("multiclass", calibration="temperature", rule="argmax")
     assert text.startswith("The most probable class is predicted; there is no fitted threshold.")
-    assert "Probabilities are calibrated with temperature, fitted on" in text
+    assert "Probabilities are calibrated with temperature scaling, fitted on" in text
     for kind in ("multiclass", "multilabel"):
         text = described(kind, rare=0, rule="youden")
         assert "on validation images, except for Nodule, whose validation images are all positive or all" in text

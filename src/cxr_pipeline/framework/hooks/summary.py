@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cxr_pipeline.framework.hooks.runs import task_of
-from cxr_pipeline.report.formatting import measure, number, title
+from cxr_pipeline.report.formatting import measure, number, words
 from cxr_pipeline.report.pages.leaderboard import first_models
 
 _log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def _table(metrics: Mapping[str, Any]) -> Table:
     table = Table(show_header=False)
     mean = "mean " if len(metrics["thresholds"]) > 1 else ""
     for name in ("auc", "sensitivity", "specificity"):
-        table.add_row(f"{mean}{title(name)}", measure(metrics["metrics"][name]))
+        table.add_row(f"{mean}{words(name)}", measure(metrics["metrics"][name]))
     if "majority" in metrics:
         table.add_row("accuracy", measure(metrics["metrics"]["accuracy"]))
         table.add_row(f"always predicting {metrics['majority']['class']}", number(metrics["majority"]["accuracy"]))

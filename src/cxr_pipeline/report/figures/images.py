@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.evaluation.localisation import overlay
 from cxr_pipeline.report.figures import style
-from cxr_pipeline.report.figures.style import INCHES_DENSE, ORANGE, Axes
+from cxr_pipeline.report.figures.style import INCHES_DENSE, ORANGE, PHOTOS, Axes
 
 # True and predicted value of each outcome.
 OUTCOMES = {"true positives": (1, 1), "false positives": (0, 1), "false negatives": (1, 0), "true negatives": (0, 0)}
@@ -33,8 +33,8 @@ def augmentation_preview(images: NDArray[np.uint8]) -> bytes:
     """Draw a row for each image of grey images [n, views, S, S]: the original, then augmented views."""
     n_images, n_views = images.shape[:2]
     if not images.size:
-        return style.message("No image was augmented.")
-    with style.sheet(height=0.3 + 4.4 * n_images / n_views) as figure:
+        return style.message("No image was augmented.", **PHOTOS)
+    with style.sheet(height=0.3 + 4.4 * n_images / n_views, **PHOTOS) as figure:
         grid = style.panels(figure, n_images * n_views, n_views, subplot_kw=BARE)
         for axes, image in zip(grid, images.reshape(-1, *images.shape[2:]), strict=True):
             _show(axes, image)
@@ -72,11 +72,11 @@ def heatmap_grid(
     [m, 4] are left, top, right and bottom as fractions of it.
     """
     if chosen.empty:
-        return style.message("No heat maps: no test image has a known label.")
+        return style.message("No heat maps: no test image has a known label.", **PHOTOS)
     outcomes = [outcome for outcome in OUTCOMES if (chosen["kind"] == outcome).any()]
     n_pairs = int(chosen["kind"].value_counts().max())
     side = INCHES_DENSE / max(2 * n_pairs, 4)
-    with style.sheet(len(outcomes) * (side + 0.45), INCHES_DENSE) as figure:
+    with style.sheet(len(outcomes) * (side + 0.45), INCHES_DENSE, **PHOTOS) as figure:
         grid = figure.subplots(len(outcomes), 2 * n_pairs, squeeze=False, subplot_kw=BARE)
         for row, outcome in zip(grid, outcomes, strict=True):
             row[0].set_title(outcome, loc="left", fontsize=10)
@@ -92,9 +92,9 @@ def heatmap_grid(
 
 def _captioned(images: NDArray[np.uint8], captions: Sequence[str], n_wide: int, *, fontsize: int, empty: str) -> bytes:
     if not len(images):
-        return style.message(empty)
+        return style.message(empty, **PHOTOS)
     n_high = math.ceil(len(images) / n_wide)
-    with style.sheet(height=n_high * (INCHES_DENSE / n_wide + 0.3), width=INCHES_DENSE) as figure:
+    with style.sheet(height=n_high * (INCHES_DENSE / n_wide + 0.3), width=INCHES_DENSE, **PHOTOS) as figure:
         grid = style.panels(figure, len(images), n_wide, subplot_kw=BARE)
         for axes, image, caption in zip(grid, images, captions, strict=True):
             _show(axes, image)

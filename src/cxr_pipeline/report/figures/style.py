@@ -31,6 +31,8 @@ STYLE = {
     # Names of models and classes may contain dollar signs.
     "text.parse_math": False,
 }
+# Radiographs are shown on a dark sheet, the colour of a page in the dark. Pages invert all other figures there.
+PHOTOS = {"figure.facecolor": "#16191c", "text.color": "#e6e8ea", "axes.labelcolor": "#e6e8ea"}
 INCHES_WIDE, INCHES_DENSE, DOTS_PER_INCH = 4.8, 7.2, 160
 
 
@@ -73,8 +75,8 @@ def integer_axis(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def message(text: str) -> bytes:
+def message(text: str, **style: Any) -> bytes:
     """Return a PNG with a message instead of a figure."""
-    with sheet(height=1.6) as figure:
-        figure.text(0.5, 0.5, textwrap.fill(text, 40), ha="center", va="center", color=GREY)
+    with sheet(height=1.6, **style) as figure:
+        figure.text(0.5, 0.5, textwrap.fill(text, 40), ha="center", va="center")
         return png(figure)

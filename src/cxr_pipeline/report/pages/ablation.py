@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.report.figures.intervals import draw_cells
-from cxr_pipeline.report.formatting import Document, as_yaml, measure, p_value, percent, plural, quoted, title
-from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table, records
+from cxr_pipeline.report.formatting import Document, as_yaml, measure, p_value, percent, plural, quoted, words
+from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table, Verdict, records
 
 LEVEL = 0.05
 LONGEST_ERROR = 600
@@ -24,53 +24,56 @@ def render_ablation(table: pd.DataFrame, *, task: Document, phantom: bool, boots
     ``task`` has a ``name`` and a ``title``, ``bootstrap`` the ``replicates`` and ``confidence`` of the intervals.
     """
     rows = records(table)
+    differences = [_difference(row) for row in _differing(rows)]
     sections = [
-        _summary(rows, bootstrap),
+        Section("Differences from the baseline", [differences], anchor="differences"),
         Section.warnings(_warnings(rows, task["name"], bootstrap["replicates"])),
         Section("Figure", [{"ablation": draw_cells(table)}], anchor="figures"),
         _results(rows, list(table.columns)),
+        _uncertainty(bootstrap),
     ]
-    intro = f"Ablation of the task “{task['name']}”: each cell runs its pipeline with a few parameters overridden."
-    return Page(f"{task['title']}: ablation", sections, phantom, [f"{intro} {RESEARCH}"], style="ablation").html()
+    intro = f"Each cell runs the pipeline of the task “{task['name']}” with a few parameters overridden. {RESEARCH}"
+    return Page(f"{task['title']}: ablation", _verdict(rows), sections, phantom, [intro], style="ablation").html()
 
 
-def _summary(rows: Sequence[Document], bootstrap: Document) -> Section:
+def _verdict(rows: Sequence[Document]) -> Verdict:
+    """Say how many cells differ from the baseline, with the AUC of the baseline."""
     counts = [int(row["n_images"]) for row in rows if row["n_images"] is not None]
-    images = " to ".join(f"{count:,}" for count in dict.fromkeys([min(counts), max(counts)])) if counts else ""
-    compared = (
-        f"{plural(len(rows), 'cell')}, each run once. The baseline is {_named(rows, 'is_baseline')}."
-        + f" Test images: {images}." * bool(counts)
-    )
-    uncertainty = (
-        f"{percent(bootstrap['confidence'])} intervals, by patient where patients are known; those of differences come "
-        f"from {bootstrap['replicates']:,} bootstrap replicates, the same for both cells of a comparison. "
-        "Intervals and p-values cover only the choice of test images: each cell was trained once, and another seed "
-        "may give another result. Only differences in AUC are tested."
-    )
-    blocks = [
-        Section("Compared", [compared]),
-        Section("Differences from the baseline", _differences(rows)),
-        Section("Uncertainty", [uncertainty]),
-    ]
-    return Section("Summary", blocks, anchor="summary")
+    facts = {"Baseline": _named(rows, "is_baseline"), "Cells": f"{len(rows)}, each run once"}
+    if counts:
+        facts["Test images"] = " to ".join(f"{count:,}" for count in dict.fromkeys([min(counts), max(counts)]))
+    baseline = next((row["auc"] for row in rows if row["is_baseline"]), None)
+    return Verdict(_comparison(rows), {"AUC of the baseline": measure(baseline)} if baseline else {}, facts)
 
 
-def _differences(rows: Sequence[Document]) -> list[Block]:
-    """Say how many cells differ, and which, with size and direction."""
+def _differing(rows: Sequence[Document]) -> list[Document]:
+    return [row for row in rows if row["p_holm"] is not None and row["p_holm"] < LEVEL]
+
+
+def _comparison(rows: Sequence[Document]) -> str:
+    """Say how many cells differ from the baseline."""
     adjusted = [row["p_holm"] for row in rows if row["p_holm"] is not None]
     if not adjusted:
         few = any(row["auc_difference"] for row in rows)
-        return ["No cell could be compared with the baseline" + (": there are too few patients." if few else ".")]
-    differing = [row for row in rows if row["p_holm"] is not None and row["p_holm"] < LEVEL]
-    if differing:
+        return "No cell could be compared with the baseline" + (": there are too few patients." if few else ".")
+    if differing := _differing(rows):
         verb = "differs" if len(differing) == 1 else "differ"
         result = f"{len(differing)} {verb} significantly in AUC, after Holm's correction."
     else:
         smallest = f"smallest p-value after Holm's correction {p_value(min(adjusted))}"
         result = f"none differs significantly in AUC ({smallest})."
     unproven = " A difference that is not significant may still exist." * (len(differing) < len(adjusted))
-    sentence = f"Of {plural(len(adjusted), 'cell')} compared with the baseline, {result}{unproven}"
-    return [sentence, [_difference(row) for row in differing]]
+    return f"Of {plural(len(adjusted), 'cell')} compared with the baseline, {result}{unproven}"
+
+
+def _uncertainty(bootstrap: Document) -> Section:
+    text = (
+        f"{percent(bootstrap['confidence'])} intervals, by patient where patients are known; those of differences come "
+        f"from {bootstrap['replicates']:,} bootstrap replicates, the same for both cells of a comparison. "
+        "Intervals and p-values cover only the choice of test images: each cell was trained once, and another seed "
+        "may give another result. Only differences in AUC are tested."
+    )
+    return Section("Uncertainty", [text], anchor="uncertainty")
 
 
 def _difference(row: Document) -> str:
@@ -133,12 +136,12 @@ def _results(rows: Sequence[Document], columns: Sequence[str]) -> Section:
         cost = (_unless_missing(row[each], round) for each in COSTS)
         costs.append((name, _unless_missing(row["validation_auc"], float), *cost))
     heads = ("cell", "AUC", "difference in AUC", "p-value", "p after Holm", "collapsed")
-    decisions_table = Table(("cell", *map(title, DECIDED)), decided, "measured")
+    decisions_table = Table(("cell", *map(words, DECIDED)), decided, "measured")
     blocks: list[Block] = [
         Table(heads, compared, "measured"),
         Section("Decisions", [decisions_table], "With the decision rule of each cell."),
-        Section("Overridden parameters", [Table(("cell", *parameters), overridden, "long") if parameters else "None."]),
-        Section("Cost", [Table(("cell", "validation AUC", *COSTS.values()), costs, "counted")]),
+        Section("Overridden parameters", [Table(("cell", *parameters), overridden, "code") if parameters else "None."]),
+        Section("Cost", [Table(("cell", "validation AUC", *COSTS.values()), costs, "counted")], style="folded"),
         Section("Failed cells", [Table(("cell", "error"), failed, "long")]),
     ]
     intro = "On the test images, with intervals in brackets. The difference is the AUC of the cell minus the baseline."

@@ -8,8 +8,8 @@ from markupsafe import Markup
 from cxr_pipeline.deployment.drift.image_features import STATISTICS
 from cxr_pipeline.report.figures import style
 from cxr_pipeline.report.figures.style import BLUE, GREY, LIGHT, ORANGE, Axes
-from cxr_pipeline.report.formatting import Document, humanize, join, number, of_100, p_value, plural, wording
-from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table
+from cxr_pipeline.report.formatting import Document, join, number, of_100, p_value, plural, wording, words
+from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table, Verdict
 
 DRIFTED = ("warn", "refuse")
 MOST_ROWS, MOST_PANELS, PANELS_WIDE = 40, 16, 4
@@ -19,59 +19,70 @@ LARGEST_EFFECT = 6.0
 
 def render_drift(report: Document) -> str:
     """Render the page as HTML."""
-    tests = _test_table(report)
+    tests, texts = _test_table(report), wording()["drift"]
+    statistics = {words(name): text for name, text in STATISTICS.items()}
     figures = {"drift_effects": draw_effects(report), "drift_distributions": draw_distributions(report)}
-    limits = [
+    bounds = [
         (name, f"{each['warn']:g}", "never" if each["refuse"] is None else f"{each['refuse']:g}")
         for name, each in report["limits"].items()
     ]
+    limits = Table(("", "warn from", "refuse from"), bounds, "counted")
     results: list[Block] = [
-        Section("Tests", [tests], wording()["drift"]["reference"]) if tests else "No test was possible.",
-        Section("Limits", [Table(("", "warn from", "refuse from"), limits, "counted")], wording()["drift"]["limits"]),
-        Section("Pixel statistics", [Table.of_pairs({humanize(name): text for name, text in STATISTICS.items()})]),
+        Section("Tests", [tests], texts["reference"]) if tests else "No test was possible.",
+        Section("Limits", [limits], texts["limits"], style="folded"),
+        Section("Pixel statistics", [Table.of_pairs(statistics)], style="folded"),
     ]
+    drifted = [family["name"] for family in report["families"] if family["verdict"] in DRIFTED]
+    action: list[Block] = [texts["actions"][report["verdict"]], [texts["causes"][name] for name in drifted]]
     sections = [
-        _summary(report),
+        Section("Action", action, anchor="action"),
         Section.warnings(_warnings(report)),
+        Section("Found", [[_family(family) for family in report["families"]]], anchor="found"),
         Section("Figures", [{name: png for name, png in figures.items() if png}], anchor="figures"),
         Section("Results", results, anchor="results"),
+        Section("Comparison", [_compared(report), _uncertainty(report)], anchor="comparison"),
     ]
     intro = f"New images of the task “{report['task']}” compared with the reference images of its model. {RESEARCH}"
-    return Page(f"{report['title']}: drift", sections, report["phantom"], [intro], style="drift").html()
+    return Page(f"{report['title']}: drift", _verdict(report), sections, report["phantom"], [intro], "drift").html()
 
 
-def _summary(report: Document) -> Section:
-    new, reference, model, texts = report["new_images"], report["reference"], report["model"], wording()["drift"]
-    version = f"{model['name']} {model['version']}" if model["name"] else model["uri"]
-    drifted = [family["name"] for family in report["families"] if family["verdict"] in DRIFTED]
-    verdict = Markup('<b class="verdict{}">Verdict: {}. {}</b>').format(
-        " alarming" if report["verdict"] in DRIFTED else "", texts["verdicts"][report["verdict"]], report["sentence"]
+def _verdict(report: Document) -> Verdict:
+    """Give the verdict, that of each family of tests, and what was compared."""
+    model, verdicts = report["model"], wording()["drift"]["verdicts"]
+    return Verdict(
+        f"Verdict: {verdicts[report['verdict']]}. {report['sentence']}",
+        {family["name"]: verdicts[family["verdict"]] for family in report["families"]},
+        {"New images": report["new_images"]["place"], "Model": _version(model), "MLflow run": model["run_id"] or ""},
+        alarming=report["verdict"] in DRIFTED,
     )
-    compared = (
-        f"{plural(new['looked_at'], 'new image')} from {new['place']} with the images of {version}: pixels and "
-        f"prevalence with {plural(reference['training_images'], 'training image')}; features, scores and calibration "
-        f"with {plural(reference['validation_images'], 'validation image')}, because the network has memorised its "
-        "training images. One image per patient was drawn."
+
+
+def _version(model: Document) -> str:
+    return f"{model['name']} {model['version']}" if model["name"] else str(model["uri"])
+
+
+def _compared(report: Document) -> str:
+    new, reference = report["new_images"], report["reference"]
+    return (
+        f"{plural(new['looked_at'], 'new image')} from {new['place']} with the images of {_version(report['model'])}: "
+        f"pixels and prevalence with {plural(reference['training_images'], 'training image')}; features, scores and "
+        f"calibration with {plural(reference['validation_images'], 'validation image')}, because the network has "
+        "memorised its training images. One image per patient was drawn."
     )
-    uncertainty = (
+
+
+def _uncertainty(report: Document) -> str:
+    return (
         f"Number of tests: {len(_tests(report))}. Drift requires a p-value below {report['alpha']:g} after Holm's "
         "correction for all tests, and an effect that reaches its limit. Without drift, at most "
         f"{of_100(report['alpha'])} of 100 checks find any. Finding no drift does not prove that there is none: with "
         "few images only large changes are detected."
     )
-    blocks: list[Block] = [
-        verdict,
-        Section("Compared", [compared]),
-        Section("Found", [[_family(family) for family in report["families"]]]),
-        Section("Action", [texts["actions"][report["verdict"]], [texts["causes"][name] for name in drifted]]),
-        Section("Uncertainty", [uncertainty]),
-    ]
-    return Section("Summary", blocks, anchor="summary")
 
 
 def _family(family: Document) -> str:
     texts, name, n_tests = wording()["drift"], family["name"], len(family["tests"])
-    drifted = [f"{humanize(test['name'])}: {_change(test)}" for test in family["tests"] if test["verdict"] in DRIFTED]
+    drifted = [f"{words(test['name'])}: {_change(test)}" for test in family["tests"] if test["verdict"] in DRIFTED]
     result = "; ".join(drifted) or (f"no drift in {plural(n_tests, 'test')}" if n_tests else "not tested")
     return Markup("<b>{}: {}.</b> {}. {}").format(
         name.capitalize(), texts["verdicts"][family["verdict"]], result[0].upper() + result[1:], texts["meanings"][name]
@@ -87,7 +98,7 @@ def _change(test: Document) -> str:
 def _warnings(report: Document) -> list[str]:
     new, warnings = report["new_images"], []
     if n_rejected := sum(new["refused"].values()):
-        reasons = join([f"{count:,} {humanize(reason)}" for reason, count in new["refused"].items()])
+        reasons = join([f"{count:,} {words(reason)}" for reason, count in new["refused"].items()])
         warnings.append(f"{n_rejected:,} of {new['drawn']:,} new images were rejected and not tested: {reasons}.")
     if new["without_patient"]:
         warnings.append(
@@ -108,7 +119,7 @@ def _test_table(report: Document) -> Table:
     rows = [
         (
             family,
-            humanize(test["name"]),
+            words(test["name"]),
             "" if test["verdict"] == "none" else test["verdict"],
             f"{test['effect_name']} {number(test['effect'])}",
             p_value(test["p_holm"]),
@@ -154,7 +165,7 @@ def draw_effects(report: Document) -> bytes:
             if report["limits"][family]["refuse"] is not None:
                 refuse = min(_relative(report["limits"][family]["refuse"], report, family), 1.04 * LARGEST_EFFECT)
                 axes.plot([refuse, refuse], [place - 0.3, place + 0.3], color=GREY, linewidth=1.5)
-        labels = [textwrap.shorten(f"{family}: {humanize(test['name'])}", 60) for _, family, test in kept]
+        labels = [textwrap.shorten(f"{family}: {words(test['name'])}", 60) for _, family, test in kept]
         axes.set_yticks(range(len(kept)), labels, fontsize=9)
         axes.set(xlim=(0, 1.05 * LARGEST_EFFECT), ylim=(len(kept) - 0.5, -0.5))
         axes.set_xlabel("effect, relative to the limit for a warning")
@@ -190,7 +201,7 @@ def _draw_distribution(axes: Axes, family: str, test: Document) -> None:
     shown = test["histogram"]
     axes.stairs(shown["reference"], shown["edges"], fill=True, color=GREY, alpha=0.4, label="reference images")
     axes.stairs(shown["new"], shown["edges"], color=_color(test), linewidth=1.8, label="new images")
-    name = humanize(test["name"]) if family == "pixels" else f"{family}: {humanize(test['name'])}"
+    name = words(test["name"]) if family == "pixels" else f"{family}: {words(test['name'])}"
     axes.set_title(textwrap.shorten(name, 30), fontsize=9, loc="left")
     axes.tick_params(labelsize=8)
     axes.set_yticks([])

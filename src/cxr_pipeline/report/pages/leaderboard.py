@@ -4,19 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import quote
 
 import pandas as pd
 from markupsafe import Markup, escape
 
 from cxr_pipeline.report.figures.intervals import MOST_MODELS, draw_models
-from cxr_pipeline.report.formatting import Document, measure, plural, shorten, title, wording
-from cxr_pipeline.report.page import PHANTOM, RESEARCH, Block, Page, Section, Table, records
+from cxr_pipeline.report.formatting import Document, Link, measure, plural, shorten, wording, words
+from cxr_pipeline.report.page import PHANTOM, RESEARCH, Block, Page, Section, Table, Verdict, records
 
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")
 KINDS = {"version": "registered version", "cell": "experiment cell"}
 NOT_RANKED = ("model", "reason", "AUC", "date (UTC)", "run")
 LONGEST_VALUE, SHORT_DIGEST = 160, 12
+LOCAL_UI = "http://127.0.0.1:5000"
 BREAK, SAME, DIFFERENT = Markup("<br>"), Markup("{}: {}"), Markup("{}: <b>{}</b>")
 
 
@@ -29,18 +30,24 @@ def render_leaderboard(table: pd.DataFrame) -> str:
         f"own test images. {RESEARCH}"
     )
     local = any(row["run_id"] and not row["run_url"] for row in rows)
-    not_ranked = [
-        (_model(row), row["not_ranked"], row["auc"] or "", _date(row), _link(row["run_id"], row["run_url"]))
-        for row in unranked
-    ]
+    not_ranked = [(_model(row), row["not_ranked"], row["auc"] or "", _date(row), _run(row)) for row in unranked]
     sections = [
         Section.warnings(texts["warnings"] if rows else ()),
         *(_group(group, number) for number, group in enumerate(groups, start=1)),
         Section("Not ranked", [Table(NOT_RANKED, not_ranked, "ranked")], anchor="not-ranked"),
     ]
     only_phantoms = bool(groups) and all(group[0]["images"] == "phantom" for group in groups)
-    blocks = [intro, None if rows else texts["empty"], texts["local"] if local else None]
-    return Page("Leaderboard", sections, only_phantoms, blocks, style="leaderboard").html()
+    blocks = [intro, texts["local"] if local else None]
+    return Page("Leaderboard", _verdict(rows, groups), sections, only_phantoms, blocks, style="leaderboard").html()
+
+
+def _verdict(rows: Sequence[Document], groups: Sequence[Sequence[Document]]) -> Verdict:
+    """Give the first model of each group."""
+    if not rows:
+        return Verdict(wording()["leaderboard"]["empty"])
+    ranked = f"{sum(map(len, groups))} of {plural(len(rows), 'model')} are ranked"
+    firsts = {f"{group[0]['name']}: {_images(group[0])}": f"AUC {measure(group[0]['auc'])}" for group in groups}
+    return Verdict(f"{ranked}, on {plural(len(groups), 'set')} of test images. First of each set:", firsts)
 
 
 def first_models(table: pd.DataFrame) -> list[str]:
@@ -69,7 +76,7 @@ def _images(row: Document) -> str:
 
 
 def _group(rows: Sequence[Document], number: int) -> Section:
-    usual, (auc, *others) = _parameters(rows[0]), map(title, METRICS)
+    usual, (auc, *others) = _parameters(rows[0]), map(words, METRICS)
     columns = ("rank", "model", auc, "overlaps first", *others)
     metrics = Table(columns, [_metrics(row) for row in rows], "measured")
     columns = ("rank", "model", *["parameters that differ"] * bool(usual), "data digest", "date (UTC)", "run")
@@ -81,7 +88,7 @@ def _group(rows: Sequence[Document], number: int) -> Section:
         {"leaderboard": draw_models(rows)} if len(rows) > 1 else None,
         f"The figure shows the first {MOST_MODELS} of {len(rows)}." if len(rows) > MOST_MODELS else None,
         metrics,
-        Section("Parameters and origin", [origin], bold) if usual else Section("Origin", [origin]),
+        Section("Parameters and origin" if usual else "Origin", [origin], bold if usual else "", style="folded"),
     ]
     return Section(f"{rows[0]['task']}: {_images(rows[0])}", blocks, anchor=f"group-{number}")
 
@@ -97,18 +104,15 @@ def _origin(row: Document, usual: Mapping[str, str]) -> tuple[Any, ...]:
         (SAME if value == usual.get(name) else DIFFERENT).format(name, shorten(value, LONGEST_VALUE))
         for name, value in _parameters(row).items()
     ]
-    run = _link(row["run_id"], row["run_url"])
-    if not row["run_url"] and row["experiment_id"]:
-        run += BREAK + f"experiment {row['experiment_id']}"
     digest = (row["data_digest"] or "unknown")[:SHORT_DIGEST]
     columns = [BREAK.join(parameters)] if usual else []
-    return int(row["rank"]), _link(row["name"], row["url"]), *columns, digest, _date(row), run
+    return int(row["rank"]), row["name"], *columns, digest, _date(row), _run(row)
 
 
 def _model(row: Document) -> Markup:
     aliases = Markup(' <b class="alias">{}</b>').format(row["aliases"]) if row["aliases"] else Markup()
     kind = KINDS[row["kind"]] + (" on phantom images" if row["images"] == "phantom" else "")
-    return _link(row["name"], row["url"]) + aliases + Markup('<br><span class="quiet">{}</span>').format(kind)
+    return _linked(row["name"], row, row["url"]) + aliases + Markup('<br><span class="quiet">{}</span>').format(kind)
 
 
 def _parameters(row: Document) -> dict[str, str]:
@@ -120,8 +124,12 @@ def _date(row: Document) -> str:
     return str(row["date"]).replace("T", " ")[:16]
 
 
-def _link(text: str | None, url: str | None) -> Markup:
-    """Link a text to an address; other schemes than those of a server, such as ``javascript:``, are not linked."""
-    if not url or urlparse(url).scheme not in ("http", "https"):
-        return escape(text or "deleted")
-    return Markup('<a href="{}" rel="noreferrer">{}</a>').format(url, text or "deleted")
+def _run(row: Document) -> Markup:
+    return _linked(row["run_id"], row, None) if row["run_id"] else Markup("deleted")
+
+
+def _linked(text: str, row: Document, url: str | None) -> Markup:
+    """Link a text to an address, or else to the run on the server, or in the local MLflow UI without a server."""
+    ids = [quote(str(row[name]), safe="") for name in ("experiment_id", "run_id") if row[name]]
+    local = f"{LOCAL_UI}/#/experiments/{'/runs/'.join(ids)}" if len(ids) == 2 else None
+    return escape(Link(text, url or row["run_url"] or local))

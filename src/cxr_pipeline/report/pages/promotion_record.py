@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cxr_pipeline.deployment.promotion import COMPARED, Decision
-from cxr_pipeline.report.formatting import Document, humanize, measure, percent, plural, title
-from cxr_pipeline.report.page import Block, Page, Section, Table
+from cxr_pipeline.report.formatting import Document, measure, percent, plural, words
+from cxr_pipeline.report.page import Block, Page, Section, Table, Verdict
 from cxr_pipeline.report.pages.drift import render_drift
 
 SIDES = ("challenger", "champion")
+HEADLINE = ("auc", "sensitivity", "specificity")
 
 
 def decision_record(
@@ -77,22 +78,12 @@ def decision_files(record: Document) -> dict[str, str]:
 
 def render_decision(record: Document) -> str:
     """Render a record, the content of its JSON file, as Markdown."""
-    name, champion = record["model"], record["champion"]
     sections = [Section("Reasons", [record["reasons"]]), *_drift(record["drift"])]
-    if record["decision"] == "stopped":
-        intro = (
-            f"At {record['decided_at']} retraining stopped without training a challenger. The champion is still {name} "
-            f"{champion['version']}, and no image was added to the splits."
-        )
-    else:
-        against = f"against the champion {name} {champion['version']}" if champion else "without a champion"
+    name = record["model"]
+    if record["challenger"]:
         name += f" {record['challenger']['version']}"
-        intro = (
-            f"Decided at {record['decided_at']} for the challenger {name}, {against}. The challenger was tested on "
-            f"{_counted(record['tested_on'])}."
-        )
         conditions = [
-            (humanize(each["name"]), each["figure"], each["bound"], "met" if each["met"] else "not met")
+            (_condition(each["name"]), each["figure"], each["bound"], "met" if each["met"] else "not met")
             for each in (*record["floors"], *record["comparison"])
         ]
         sections += [
@@ -100,8 +91,24 @@ def render_decision(record: Document) -> str:
             Section("Metrics", _metrics(record)),
             Section("Rule", [_rule(record["rule"])]),
         ]
-    blocks = [intro, *filter(None, [record["why_trained"]])]
-    return Page(f"{name}: {record['decision']}", sections, record["phantom"], blocks).markdown()
+    return Page(f"{name}: {record['decision']}", _verdict(record), sections, record["phantom"], [record["why_trained"]]).markdown()
+
+
+def _verdict(record: Document) -> Verdict:
+    """Give the decision, the metrics of the challenger, and what it was compared with."""
+    model, challenger, champion = record["model"], record["challenger"], record["champion"]
+    facts = {"Decided at": record["decided_at"], "Champion": f"{model} {champion['version']}" if champion else "none"}
+    if not challenger:
+        sentence = "Retraining stopped without training a challenger. No image was added to the splits."
+        return Verdict(sentence, facts=facts, alarming=True)
+    measured = record["figures"]["challenger"]
+    facts |= {"MLflow run": challenger["run_id"], "Tested on": _counted(record["tested_on"])}
+    against = f" in place of {model} {champion['version']}" if champion else ""
+    return Verdict(
+        f"{model} {challenger['version']} was {record['decision']}{against}.",
+        {words(name): measure(measured[name]) for name in HEADLINE if name in measured},
+        facts,
+    )
 
 
 def _record(changes: Document, about: Document, decision: str) -> dict[str, Any]:
@@ -121,6 +128,11 @@ def _record(changes: Document, about: Document, decision: str) -> dict[str, Any]
     }
 
 
+def _condition(name: str) -> str:
+    prefix = "floor of "
+    return prefix + words(name.removeprefix(prefix)) if name.startswith(prefix) else name
+
+
 def _counted(images: Document) -> str:
     patients = images["n_patients"]
     whose = "whose patients are unknown" if patients is None else f"of {plural(patients, 'patient')}"
@@ -131,7 +143,7 @@ def _drift(drift: Document | None) -> list[Section]:
     if drift is None:
         return []
     rows = [
-        (family["name"], humanize(test["name"]), test["effect_name"], test["effect"], test["verdict"])
+        (family["name"], words(test["name"]), test["effect_name"], test["effect"], test["verdict"])
         for family in drift["families"]
         for test in family["tests"]
         if test["verdict"] != "none"
@@ -145,7 +157,7 @@ def _metrics(record: Document) -> list[Block]:
     """Compare both models on the images that both scored, or show the challenger's metrics."""
     figures, on, bootstrap = record["figures"], record["compared_on"], record["bootstrap"]
     if on is None:
-        return [Table(("metric", "challenger"), [(title(name), figures["challenger"][name]) for name in COMPARED])]
+        return [Table(("metric", "challenger"), [(words(name), figures["challenger"][name]) for name in COMPARED])]
     left_out = f"; {plural(on['n_left_out'], 'image')} that only one of them could score are left out"
     sentence = (
         f"Each model uses its own decision rule, on the same {_counted(on)}{left_out * bool(on['n_left_out'])}. The "
@@ -154,14 +166,14 @@ def _metrics(record: Document) -> list[Block]:
         f"{'patients' if on['n_patients'] else 'images'}, the same for both."
     )
     compared = [
-        (title(name), *(figures[side][name] for side in SIDES), measure(figures["differences"][name], sign=True))
+        (words(name), *(figures[side][name] for side in SIDES), measure(figures["differences"][name], sign=True))
         for name in COMPARED
     ]
     return [sentence, Table(("metric", *SIDES, "difference"), compared)]
 
 
 def _rule(rule: Document) -> str:
-    floors = ", ".join(f"{humanize(name)} {value:g}" for name, value in rule["floors"].items()) or "none"
+    floors = ", ".join(f"{words(name)} {value:g}" for name, value in rule["floors"].items()) or "none"
     margin = f"the lower bound of the difference in AUC is above -{rule['auc_margin']:g}"
     progress = {
         "better": "AUC is significantly better",

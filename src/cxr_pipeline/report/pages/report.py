@@ -14,11 +14,25 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
+import pandas as pd
+
 from cxr_pipeline.report.content import TRAINING, ReportContent
-from cxr_pipeline.report.formatting import Document, as_text, join, number, plural, value_of
+from cxr_pipeline.report.formatting import (
+    Document,
+    Link,
+    as_text,
+    join,
+    measure,
+    number,
+    percent,
+    plural,
+    value_of,
+    words,
+)
 from cxr_pipeline.report.kinds import kind_of
-from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table
+from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table, Verdict
 from cxr_pipeline.report.sections import data, results
+from cxr_pipeline.report.warnings import majority, poor_auc
 
 PARAMETERS = (
     "resolution.size", "resolution.mode", "morphology.steps", "model.pooling",
@@ -35,10 +49,7 @@ TRAINED = {
 
 def render_report(content: ReportContent) -> str:
     """Render the report as HTML, without names of images or patients."""
-    intro = (
-        f"Report on a model version of the task “{content.task['name']}”, a chest X-ray classifier. {RESEARCH} The "
-        "model card, model_card.md in MLflow, has the same content as text."
-    )
+    intro = f"{RESEARCH} The model card, model_card.md in MLflow, has the same content as text."
     return _page(content, f"{content.task['title']}: {_name(content)}", intro).html()
 
 
@@ -49,21 +60,11 @@ def render_card(content: ReportContent) -> str:
 
 
 def _page(content: ReportContent, title: str, intro: str) -> Page:
-    """Make a page that names, below its title, the version, and the run, images and code that it was made with."""
-    facts = {
-        "model": _name(content),
-        "registered": content.version["registered"],
-        "MLflow run": content.version["run_id"],
-        "task": content.task["name"],
-        "data digest": content.data_report["data_digest"],
-        "git commit": content.version["git_commit"],
-        "test digest": content.metrics.get("images_digest"),
-    }
-    known = [f"{name}: {value}" for name, value in facts.items() if value]
+    """Make a page with the verdict first, then the numbers, then how they came about."""
     sections = [
-        data.use(content),
         Section.warnings(content.warnings),
         results.performance(content),
+        data.use(content),
         results.decision_rule(content.decision_rule),
         results.subgroups(content.subgroups),
         results.heat_maps(content),
@@ -74,7 +75,27 @@ def _page(content: ReportContent, title: str, intro: str) -> Page:
         data.limitations(content),
         data.not_answered(),
     ]
-    return Page(title, sections, content.metrics["phantom"], [intro, known])
+    return Page(title, _verdict(content), sections, content.metrics["phantom"], [intro])
+
+
+def _verdict(content: ReportContent) -> Verdict:
+    """Say whether the model is better than chance, with the headline metrics, and the run and version they are of."""
+    kind, metrics, version = content.kind, content.metrics, content.version
+    n_images, patients = metrics["n_images"], content.split_counts["test"]["patients"]
+    poor = poor_auc(kind, metrics) or kind.collapsed(metrics) or majority(metrics)
+    facts = {
+        "Date": version["registered"],
+        "MLflow run": Link(version["run_id"], version.get("run_url")),
+        "Version": _name(content),
+        "Test images": f"{n_images:,}" + (f", of {plural(patients, 'patient')}" if patients else ""),
+        "Intervals": f"{percent(metrics['intervals']['confidence'])} confidence",
+    }
+    return Verdict(
+        poor or f"The {kind.auc} is better than chance on {plural(n_images, 'test image')}.",
+        {label: measure(metrics["metrics"][name]) for name, label in kind.bounds.items()},
+        facts,
+        alarming=bool(poor),
+    )
 
 
 def _name(content: ReportContent) -> str:
@@ -105,17 +126,32 @@ def _model(content: ReportContent) -> Section:
         "The pixels of one image are its only input: no age, sex, earlier image or report.",
         f"{_selection(content)} It is a single network, not an ensemble. {_balance(content)}",
         {name: content.figures[name] for name in figures if name in content.figures},
-        Section("Training history", [Table.of_frame(content.history)], style="folded"),
-        Section("Main parameters", [_parameters(parameters, main)]),
+        Section("Main parameters", [_parameters(parameters, main)], style="folded"),
+        Section("Training history", [_history(content.history)], style="folded", html_only=True),
         Section(
             f"All {plural(len(parameters), 'parameter')}",
             [_parameters(parameters, parameters)],
             "As configured. Some do not apply to every network, such as those of fine-tuning.",
             style="folded",
+            html_only=True,
         ),
-        Section("Software", [Table.of_pairs(content.versions, style="long")], "Of the process that wrote this page."),
+        Section("Provenance", [_provenance(content)], "Software: of the process that wrote this page.", style="folded"),
     ]
     return Section("Model", blocks, items="CLAIM 9, 22 to 27; TRIPOD+AI 7, 9, 12, 13, 22", anchor="model")
+
+
+def _provenance(content: ReportContent) -> Table:
+    facts = {
+        "model digest": content.version.get("digest"),
+        "data digest": content.data_report["data_digest"],
+        "test digest": content.metrics.get("images_digest"),
+        "git commit of the training": content.version["git_commit"],
+    }
+    return Table.of_pairs({name: value for name, value in facts.items() if value} | content.versions, style="long")
+
+
+def _history(history: pd.DataFrame) -> Table | None:
+    return Table.of_frame(history.assign(phase=history["phase"].map(words)))
 
 
 def _network(content: ReportContent) -> str:
@@ -124,7 +160,7 @@ def _network(content: ReportContent) -> str:
     if network["weights"] != "imagenet":
         weights = f"the weights in {PurePath(network['weights']).name}"
     return (
-        f"A {network['name']} network with {network['n_parameters']:,} parameters, "
+        f"A {words(network['name'])} network with {network['n_parameters']:,} parameters, "
         f"{TRAINED[network['phase']].format(weights=weights)}, {kind.text(kind.purpose)}. Its input is a greyscale "
         f"image of {network['size']} x {network['size']} pixels; its output is {kind.text(kind.output)}."
     )
@@ -134,10 +170,10 @@ def _selection(content: ReportContent) -> str:
     """Say which epoch was selected, and why."""
     monitor, n_epochs = content.parameters["training.monitor"], len(content.history)
     if content.history[monitor].isna().all():
-        return f"{monitor} is undefined on the validation images, so that the last of {n_epochs} epochs was selected."
+        return f"The {words(monitor)} is undefined, so that the last of {n_epochs} epochs was selected."
     return (
-        f"Epoch {content.model['epoch']} of {n_epochs} was selected: the latest with a {monitor} on validation images "
-        f"within {as_text(content.parameters['training.tolerance'])} of the best."
+        f"Epoch {content.model['epoch']} of {n_epochs} was selected: the latest with a {words(monitor)} within "
+        f"{as_text(content.parameters['training.tolerance'])} of the best."
     )
 
 
@@ -147,7 +183,7 @@ def _balance(content: ReportContent) -> str:
     measures = {
         "some images were shown more than once in an epoch": (count > 1).any(),
         f"{plural(int((count == 0).sum()), 'image')} of the training split were left out": (count == 0).any(),
-        "images were weighted by class": weight[count > 0].nunique() > 1,
+        "images were weighted by class": len(set(weight[count > 0])) > 1,
         "the loss was weighted by class": content.parameters["training.loss"] == "weighted_cross_entropy",
     }
     applied = [measure for measure, applies in measures.items() if applies]
@@ -163,4 +199,4 @@ def _is_augmented(content: ReportContent) -> bool:
 
 def _parameters(values: Document, names: Iterable[str]) -> Table:
     rows = [(name, json.dumps(values[name], ensure_ascii=False, default=str)) for name in names if name in values]
-    return Table(("parameter", "value"), rows, "long")
+    return Table(("parameter", "value"), rows, "code")

@@ -11,8 +11,8 @@ import pandas as pd
 
 from cxr_pipeline.report.figures import style
 from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, LIGHT, ORANGE, Axes
-from cxr_pipeline.report.formatting import Document, as_yaml, number, plural
-from cxr_pipeline.report.page import RESEARCH, Page, Section, Table
+from cxr_pipeline.report.formatting import Document, as_yaml, number, words
+from cxr_pipeline.report.page import RESEARCH, Page, Section, Table, Verdict
 
 PANELS_WIDE = 3
 WARNINGS = (
@@ -20,6 +20,10 @@ WARNINGS = (
     "over the epochs of each. A run with the best parameters measures performance on the test images.",
     "The search did not use the test images.",
     "Trials with similar values cannot be ranked: another seed or other validation images may reverse their order.",
+)
+TO_USE = (
+    "best_parameters.yml, next to this page, has the best parameters. To train, test and register a model with them, "
+    "run kedro run --config with the path of that file."
 )
 
 
@@ -34,19 +38,14 @@ def render_tuning(
     versions: Mapping[str, str],
 ) -> str:
     """Render the page as HTML; ``before`` has the value of each parameter without the search, by dotted name."""
-    facts = {
-        "name": study["name"],
-        "trials": study["n_trials"],
-        "direction": study["direction"],
-        "data digest": study["data_digest"],
-    }
+    facts = {"name": study["name"], "direction": study["direction"], "data digest": study["data_digest"]}
+    provenance = Table.of_pairs(facts | versions, style="long")
     reasons = trials.loc[trials["state"] == "failed", ["number", "reason"]]
     failed = Table(("trial", "reason"), reasons.to_numpy().tolist(), "long")
     n_complete = int((trials["state"] == "complete").sum())
     sections = [
-        Section("Summary", _summary(study, trials), anchor="summary"),
+        Section("Best parameters", [_best_parameters(study, before), TO_USE], anchor="best"),
         Section.warnings([warning.format(n_complete=n_complete) for warning in WARNINGS]),
-        Section("Best parameters", [_best_parameters(study, before)], anchor="best"),
         Section("Figures", [figures], anchor="figures"),
         Section(
             "Trials",
@@ -54,24 +53,25 @@ def render_tuning(
             "Complete trials first, in order of their value. The value of a pruned trial is that of its last epoch.",
             anchor="trials",
         ),
-        Section("Study", [Table.of_pairs(facts, style="long")], anchor="study"),
-        Section("Versions", [Table.of_pairs(versions, style="long")], anchor="versions"),
+        Section("Study", [Section("Data and software", [provenance], style="folded")], anchor="study"),
     ]
     intro = f"Hyperparameter search for the task “{task}”. {RESEARCH}"
-    return Page(f"Tuning: {title}", sections, study["phantom"], [intro]).html()
+    return Page(f"{title}: tuning", _verdict(study, trials), sections, study["phantom"], [intro]).html()
 
 
-def _summary(study: Document, trials: pd.DataFrame) -> list[str]:
+def _verdict(study: Document, trials: pd.DataFrame) -> Verdict:
+    """Say which trial is best, with its value."""
     complete, pruned, failed = (int((trials["state"] == state).sum()) for state in ("complete", "pruned", "failed"))
-    best = study["best"]
-    return [
-        f"{plural(complete + pruned, 'trial')} ({complete:,} complete, {pruned:,} pruned) varied "
-        f"{plural(len(study['space']), 'parameter')}. Each trained the network on the training images and was scored "
-        f"on the validation images." + f" {plural(failed, 'failed trial')} not counted." * bool(failed),
-        f"The best is trial {best['number']}, with a {monitor_in_words(study['monitor'])} of {number(best['value'])}.",
-        "best_parameters.yml, next to this page, has its parameters. To train, test and register a model with them, "
-        "run kedro run --config with the path of that file.",
-    ]
+    best, monitor = study["best"], words(study["monitor"])
+    return Verdict(
+        f"Trial {best['number']} of {complete + pruned:,} is the best, with a {monitor} of {number(best['value'])}.",
+        {f"best {monitor}": number(best["value"])},
+        {
+            "Trials": f"{complete:,} complete, {pruned:,} pruned" + f", {failed:,} failed" * bool(failed),
+            "Parameters varied": f"{len(study['space'])}",
+            "Scored on": "the validation images",
+        },
+    )
 
 
 def _best_parameters(study: Document, before: Document) -> Table:
@@ -80,7 +80,7 @@ def _best_parameters(study: Document, before: Document) -> Table:
         (name, as_yaml(best[name]), as_yaml(before.get(name)), _range_in_words(axis), importance.get(name, ""))
         for name, axis in study["space"].items()
     ]
-    return Table(("parameter", "best", "before", "searched", "importance"), rows)
+    return Table(("parameter", "best", "before", "searched", "importance"), rows, "code")
 
 
 def _range_in_words(axis: Document) -> str:
@@ -99,7 +99,7 @@ def trial_rows(study: Document, trials: pd.DataFrame) -> Table:
     for row in ordered.to_dict("records"):
         parameters = [as_yaml(_as_searched(row[name], axis)) for name, axis in space.items()]
         rows.append((row["number"], row["state"], row["value"], *parameters, row["epochs"], round(row["seconds"])))
-    return Table(("trial", "state", study["monitor"], *space, "epochs", "seconds"), rows)
+    return Table(("trial", "state", words(study["monitor"]), *space, "epochs", "seconds"), rows, "code")
 
 
 def _as_searched(value: Any, axis: Document) -> Any:
@@ -116,15 +116,9 @@ def _distance(choice: Any, value: Any) -> float:
         return math.inf
 
 
-def monitor_in_words(monitor: str) -> str:
-    """Return ``"validation AUC"`` for ``val_auc``."""
-    name = monitor.removeprefix("val_").replace("_", " ")
-    return f"validation {'AUC' if name == 'auc' else name}"
-
-
 def draw_tuning(trials: pd.DataFrame, study: Document) -> dict[str, bytes]:
     """Draw the figures, PNG bytes by name."""
-    label, minimize = monitor_in_words(study["monitor"]), study["direction"] == "minimize"
+    label, minimize = words(study["monitor"]), study["direction"] == "minimize"
     return {
         "tuning_history": draw_history(trials, label=label, minimize=minimize),
         "tuning_importance": draw_importance(study["importance"]),

@@ -1,7 +1,7 @@
 """Sections on the intended use, the data, the split, the monitoring of a model and its limitations."""
 
 from cxr_pipeline.report.content import ReportContent
-from cxr_pipeline.report.formatting import Document, humanize, join, plural, sources_named, wording
+from cxr_pipeline.report.formatting import Document, join, plural, sources_named, wording, words
 from cxr_pipeline.report.page import Block, Section, Table
 from cxr_pipeline.report.sections.results import fitted_parts
 
@@ -32,7 +32,8 @@ def _tested(content: ReportContent) -> tuple[list[str], list[str]]:
 def data(content: ReportContent) -> Section:
     """Count images and patients by source, class and split; names of images, which may name patients, are not shown."""
     report, sources = content.data_report, content.data_report["sources"]
-    quarantined = Table(("reason", "images"), list(content.quarantine["reason"].value_counts().items()))
+    reasons = content.quarantine["reason"].value_counts()
+    quarantined = Table(("reason", "images"), [(words(reason), count) for reason, count in reasons.items()])
     listed = (
         "quarantine.csv, in the same folder, lists these images. Their names may contain patients' names and are not "
         "shown here."
@@ -50,7 +51,7 @@ def data(content: ReportContent) -> Section:
         for name, source in sources.items()
     ]
     excluded = [
-        (name, wording()["excluded"].get(reason, humanize(reason)), count)
+        (name, words(reason), count)
         for name, source in sources.items()
         for reason, count in source["left_out"].items()
         if count
@@ -63,8 +64,8 @@ def data(content: ReportContent) -> Section:
         Table.of_rows(counts, style="counted"),
         Table(("source", "excluded because of", "rows"), excluded),
         Section("Confounding: images by class and source", [_confounding(report)]),
-        Section("All images", [_all_images(report)]),
         Section("Quarantined images", [quarantined, listed] if quarantined else ["None."]),
+        Section("All images", [_all_images(report)], style="folded"),
     ]
     return Section("Data", blocks, items="CLAIM 7, 9 to 11, 13, 33; TRIPOD+AI 5a, 7, 11, 20", anchor="data")
 
@@ -122,22 +123,27 @@ def _all_images(data_report: Document) -> Table:
         "images without a patient": data_report["n_images_without_patient"],
         **{f"images labelled {name}": count for name, count in data_report["classes"].items()},
         **{f"images with unknown label {name}": count for name, count in unlabelled.items() if count},
-        **{
-            label: ", ".join(f"{humanize(name)} {value:,g}" for name, value in tally.items() if value is not None)
-            for label, tally in tallies.items()
-        },
+        **{label: _tally(tally) for label, tally in tallies.items()},
         "data digest": data_report["data_digest"],
     }
     return Table.of_pairs(values, style="long")
 
 
+def _tally(counts: Document) -> str:
+    """Write counts of values, or the number of known values and their quantiles."""
+    known = {"known for": counts["n_known"]} if "n_known" in counts else {}
+    values = {**known, **{words(name): value for name, value in counts.items() if name != "n_known"}}
+    return ", ".join(f"{name} {value:,g}" for name, value in values.items() if value is not None)
+
+
 def split(content: ReportContent) -> Section:
     """State how images were assigned, and count images and patients by split and class."""
     given = "" if content.parameters["splitting.ignore_given_split"] else ", unless a source defines the split"
+    renewed = content.parameters["splitting.renew"]
     sentence = (
         "Assigned by patient, or by image where the patient is unknown, and stratified by class within each "
-        f"source{given}. A patient's split never changes. The run stops if a patient, or the same image, is in two "
-        "splits."
+        f"source{given}. {wording()['splits']['renewed' if renewed else 'kept']} The run stops if a patient, or the "
+        "same image, is in two splits."
     )
     counts, classes = content.split_counts.values(), content.task["classes"]
     rows = [
@@ -168,4 +174,5 @@ def not_answered() -> Section:
     """List the information that a run does not have, with the items of the guidelines."""
     texts = wording()["not_answered"]
     table = Table(("unknown to this pipeline", "CLAIM", "TRIPOD+AI"), texts["items"], "long")
-    return Section("Unknown to this pipeline", [texts["explanation"], table], anchor="unknown")
+    items = Section("Missing information", [table], style="folded")
+    return Section("Unknown to this pipeline", [texts["explanation"], items], anchor="unknown")

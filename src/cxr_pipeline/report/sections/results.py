@@ -3,25 +3,25 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cxr_pipeline.evaluation.decision_rule import ARGMAX
 from cxr_pipeline.evaluation.subgroups import ATTRIBUTES, MEASURES
 from cxr_pipeline.report.content import HEATMAPS, TRAINING, ReportContent
 from cxr_pipeline.report.formatting import (
     Document,
     as_text,
     as_yaml,
-    humanize,
     join,
     measure,
     of_100,
     percent,
     plural,
-    title,
     value_of,
     wording,
+    words,
 )
 from cxr_pipeline.report.kinds import Kind
 from cxr_pipeline.report.page import Block, Section, Table
-from cxr_pipeline.report.warnings import calibrations, poor_auc
+from cxr_pipeline.report.warnings import calibrations
 
 RATES = ("sensitivity", "specificity", "precision", "f1")
 PER_CLASS = ("n_positive", "n_known", "threshold", "auc", "average_precision", *RATES)
@@ -39,22 +39,27 @@ def performance(content: ReportContent) -> Section:
     """Show the metrics with intervals, the figures, and metrics by class, source and threshold policy."""
     kind, metrics = content.kind, content.metrics
     level = percent(metrics["intervals"]["confidence"])
-    measured = [(title(name), each, kind.meanings.get(name, "")) for name, each in metrics["metrics"].items()]
+    measured = [(words(name), each, kind.meanings.get(name, "")) for name, each in metrics["metrics"].items()]
     matrix = Table.of_frame(content.confusion_table, style="counted")
     policies = (
         "Metrics on the same test images with thresholds from other policies, none of them fitted on test images. The "
         "policy was chosen in advance."
     )
     blocks: list[Block] = [
-        " ".join(filter(None, [poor_auc(kind, metrics), *kind.describe(metrics)])),
+        " ".join(kind.describe(metrics)),
         uncertainty(kind, metrics),
         Table(("metric", f"value ({level} interval)", "meaning"), measured, "explained"),
         {name: png for name, png in content.figures.items() if not name.startswith((HEATMAPS, *TRAINING))},
         Section("Metrics by class", [_by_class(metrics)]),
-        Section("Classification report", [Table.of_frame(content.classification_report)]),
-        Section("Confusion matrix", [matrix], "Test images by true class (rows) and predicted class (columns)."),
         *_by_source(metrics),
-        Section("Other threshold policies", [_by_policy(metrics)], policies),
+        Section("Classification report", [Table.of_frame(content.classification_report)], style="folded"),
+        Section(
+            "Counts by class",
+            [matrix],
+            "Test images by true class (rows) and predicted class (columns).",
+            style="folded",
+        ),
+        Section("Other threshold policies", [_by_policy(metrics)], policies, style="folded"),
     ]
     items = "CLAIM 28, 29, 35, 36; TRIPOD+AI 12, 23"
     return Section("Performance on the test images", blocks, items=items, anchor="performance")
@@ -110,19 +115,22 @@ def decision_rule(rule: Document) -> Section:
     """Show how thresholds were chosen and probabilities calibrated, for each class if there are several thresholds."""
     calibrated = {name: _in_words(each, "method") for name, each in calibrations(rule).items()}
     facts = {
-        "kind of task": rule["kind"],
+        "kind of task": words(rule["kind"]),
         "classes": rule["classes"],
         "threshold policy": _in_words(rule["policy"], "rule"),
         "policy met": rule["policy_met"],
-        "message": rule["message"],
+        words("message"): rule["message"],
         "validation images": rule["fitted_on"]["n_images"],
         "positive validation images": rule["fitted_on"].get("n_positive"),
         "threshold": None if "per_class" in rule else list(rule["thresholds"].values()),
         "calibration": calibrated.get(""),
     }
+    has_thresholds = rule["policy"]["rule"] != ARGMAX
     rows = {
-        name: {"threshold": rule["thresholds"][name], "calibration": calibrated.get(name), **each}
+        name: {"calibration": calibrated.get(name)}
+        | ({"threshold": rule["thresholds"][name], **each} if has_thresholds else {})
         for name, each in rule.get("per_class", {}).items()
+        if has_thresholds or name in calibrated
     }
     blocks: list[Block] = [
         f"{_thresholds(rule)} {_calibration(rule)} The rule is stored with the model and does not change.",
@@ -134,9 +142,12 @@ def decision_rule(rule: Document) -> Section:
 
 
 def _in_words(parameters: Document, name: str) -> str:
-    """Write a policy or a calibration with its values: ``"platt, slope 0.8883"``."""
+    """Write a policy or a calibration with its values: ``"Platt scaling (slope 0.8883)"``."""
     values = {key: as_yaml(value) if isinstance(value, float) else as_text(value) for key, value in parameters.items()}
-    return ", ".join([humanize(values.pop(name)), *(f"{humanize(key)} {text}" for key, text in values.items() if text)])
+    # A message is among the warnings.
+    values = {key: text for key, text in values.items() if text and key != "message"}
+    method = words(values.pop(name))
+    return f"{method} ({', '.join(f'{key} {text}' for key, text in values.items())})" if values else method
 
 
 def fitted_parts(rule: Document) -> list[str]:
@@ -171,7 +182,7 @@ def _unfitted(rule: Document) -> list[str]:
 def _calibration(rule: Document) -> str:
     """Say how probabilities are calibrated."""
     fitted = calibrations(rule)
-    methods = sorted({each["method"] for each in fitted.values()} - {"none"})
+    methods = sorted({words(each["method"]) for each in fitted.values() if each["method"] != "none"})
     if not methods:
         return "Probabilities are not calibrated: they are the outputs of the network and may differ from frequencies."
     failed = [name for name, each in fitted.items() if each["method"] == "none"]
@@ -273,5 +284,5 @@ def _dependence(randomised: Document) -> str:
 
 def _compare(heading: str, rows: Mapping[str, Document], names: Iterable[str], style: str = "measured") -> Table:
     """Make a table of rows by label, with the columns ``names``."""
-    named = [{heading: label, **{title(name): row.get(name) for name in names}} for label, row in rows.items()]
+    named = [{heading: label, **{words(name): row.get(name) for name in names}} for label, row in rows.items()]
     return Table.of_rows(named, style=style)
