@@ -92,7 +92,7 @@ def test_the_run_is_logged_in_mlflow(demo, data, metrics, reporting):
     assert "imagenet" not in card.lower()
     for fact in ("cxr-effusion-demo 1", registered, version.run_id):
         assert f": {fact}\n" in card
-        assert f": {fact}<" in (reporting / "report.html").read_text()
+        assert f">{fact}<" in (reporting / "report.html").read_text()
     assert mlflow.get_experiment_by_name("cxr-effusion") is None
 
 

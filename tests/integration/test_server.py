@@ -99,5 +99,8 @@ def test_the_resumed_run_is_logged_to_the_server_completely(resumed, client):
     (version,) = client.search_model_versions(f"name='{MODEL}'")
     recorded = json.loads((data(resumed) / "06_models/effusion/model_version.json").read_text())
     assert version.run_id == recorded["run_id"] == run.info.run_id
+    report = (resumed / "data/demo/08_reporting/effusion/report.html").read_text()
+    assert f'href="{recorded["run_url"]}"' in report
+    assert recorded["run_url"].endswith(f"/runs/{version.run_id}")
     assert (int(version.version), version.tags["digest"]) == (recorded["version"], recorded["digest"])
     assert not list(resumed.rglob("mlflow.db*")) + list(resumed.rglob("mlartifacts"))

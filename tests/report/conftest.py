@@ -1,5 +1,7 @@
 """Documents of a plausible run, a reader of HTML pages, and access to figures before they become bytes."""
 
+import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,6 +15,7 @@ from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 from cxr_pipeline.evaluation.subgroups import ATTRIBUTES
 from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.figures import style
+from cxr_pipeline.report.formatting import wording
 
 UNKNOWN = {"n_unknown": 119, "groups": {}}
 
@@ -26,22 +29,47 @@ def drawn(monkeypatch):
     return figures
 
 
+# Keys of documents have underscores, or start with the n of a number. Names of files, pipelines and parameters, which
+# have underscores too, stand beside a dot or an equals sign, or in tables of parameters.
+RAW_KEY = re.compile(
+    r'(?<![\w.=/"-])(?:[a-z0-9]+_)+[a-z0-9]+(?![\w.(/"])|\bn (?:images|patients|known|positive|parameters)\b'
+)
+NAMES = re.compile(r"\w+_(?:ablation|tuning): |\[y\]\(z\)")
+
+
+def find_raw_keys(text):
+    """Return the keys of documents in a text that a reader sees."""
+    return RAW_KEY.findall(NAMES.sub("", text))
+
+
+@pytest.fixture(scope="session")
+def raw_keys():
+    """Find keys of documents in the text of a page."""
+    return find_raw_keys
+
+
 class HtmlPage(HTMLParser):
-    """The elements of a page, its table rows, and the text of each section (``""`` is its top)."""
+    """The elements of a page, its table rows, and the text of each section (``""`` is its top).
+
+    A page that shows a key of a document or a value of an enumeration as it is stored fails.
+    """
 
     def __init__(self, html):
         super().__init__()
         self.html, self.elements, self.rows, self.text = html, [], [], {}
-        self._section, self._in_cell = "", False
+        self._section, self._readable, self._in_cell, self._in_code = "", "", False, False
         self.feed(html)
         self.rows = [[" ".join(cell.split()) for cell in row] for row in self.rows]
         self.text = {name: " ".join(text.split()) for name, text in self.text.items()}
+        assert find_raw_keys(self._readable) == []
 
     def handle_starttag(self, tag, attrs):
         attributes = dict(attrs)
         self.elements.append((tag, attributes))
         if tag in ("section", "title", "style"):
             self._section = attributes.get("id") or tag
+        if tag == "div":
+            self._in_code = "code" in attributes.get("class", "").split()
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -52,12 +80,18 @@ class HtmlPage(HTMLParser):
         if tag in ("section", "title", "style"):
             self._section = ""
         if tag in ("td", "th"):
+            cell = " ".join(self.rows[-1][-1].split())
+            assert self._in_code or wording()["words"].get(cell, cell) == cell
             self._in_cell = False
+        if tag == "div":
+            self._in_code = False
 
     def handle_data(self, data):
         self.text[self._section] = self.text.get(self._section, "") + data
         if self._in_cell:
             self.rows[-1][-1] += data
+        if not self._in_code and self._section != "style":
+            self._readable += data + " "
 
     def attributes(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
@@ -67,6 +101,37 @@ class HtmlPage(HTMLParser):
 def read_page():
     """Parse a page as a browser would."""
     return HtmlPage
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A browser without a window; tests that use it are skipped where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install axe-playwright-python")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no chromium or google-chrome on the PATH")
+    with sync_api.sync_playwright() as play:
+        yield play.chromium.launch(executable_path=program, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def check_page(browser, tmp_path):
+    """Look at a page on a wide screen and a telephone, in both colour schemes, with axe."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    def check(html):
+        (tmp_path / "page.html").write_text(html)
+        for width, scheme in ((1400, "light"), (390, "dark"), (390, "light")):
+            # axe is a script, which the pages themselves forbid.
+            screen = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+            page = browser.new_page(**screen, bypass_csp=True)
+            page.goto((tmp_path / "page.html").as_uri())
+            found = Axe().run(page).response["violations"]
+            assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.close()
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -128,3 +128,7 @@ def test_undefined_metrics_and_too_few_patients_are_named(page):
     rows = page(table_of(row("a", is_baseline=True, auc_low=None, auc_high=None), row("b") | NO_AUC)).rows
     assert ["a (baseline)", "0.812 (too few patients)", "", "", "", ""] in rows
     assert ["b", "not defined", "", "", "", ""] in rows
+
+
+def test_the_page_is_accessible(page, table, check_page):
+    check_page(page(table).html)

@@ -74,3 +74,7 @@ def test_missing_tests_are_warnings(text_of, drift_report):
     assert f"Prevalence and calibration: {note}" in text["warnings"]
     assert "Prevalence: unknown. Not tested." in text["found"]
     assert "PHANTOM IMAGES" in text[""]
+
+
+def test_the_page_is_accessible(drift_report, check_page):
+    check_page(drift.render_drift(drift_report(brighter=40)))

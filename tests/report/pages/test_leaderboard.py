@@ -88,3 +88,9 @@ def test_the_terminal_shows_the_first_of_each_group():
     ):
         assert phrase in first_models(leaderboard(entries))[0]
     assert "kedro run --env demo --pipeline=effusion" in render_leaderboard(leaderboard([]))
+
+
+def test_the_page_is_accessible(page, check_page):
+    check_page(
+        page(entry("first", aliases=("champion",)), entry("second", 0.75, kind="cell"), entry("left", images=None)).html
+    )

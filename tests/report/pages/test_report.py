@@ -4,6 +4,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from cxr_pipeline.data.manifest import REASONS
 from cxr_pipeline.report.formatting import wording
 from cxr_pipeline.report.pages.report import render_card, render_report, short_card
 
@@ -62,7 +63,7 @@ def test_report_and_card_have_the_same_sections_with_their_content(content, read
         "Intended use": "- Do not use it for diagnosis",
         "Decision rule and calibration": "Probabilities are calibrated with temperature scaling",
         "Subgroups": "Unknown for all test images: sex, age and view.",
-        "Heat maps": "Heat maps were computed with Grad-CAM at layer relu.",
+        "Heat maps": "Heat maps were computed with Grad-CAM at the layer “relu”.",
         "Data": "They are from 640 patients",
         "Split": "Assigned by patient",
         "Model": "7,168,833 parameters",
@@ -221,3 +222,45 @@ def test_the_short_card_has_the_auc_the_purpose_and_the_place_of_the_card(metric
         assert phrase in text
     phantom = short_card(metrics_of(), [], **task, phantom=True)
     assert ["phantom" in each for each in (text, phantom)] == [False, True]
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_no_key_and_no_value_of_an_enumeration_is_shown_as_it_is_stored(content, several, read_page, raw_keys, kind):
+    """`read_page` and `raw_keys` look for them."""
+    base = content if kind == "binary" else several
+    measures = base.metrics["metrics"]
+    measures = measures | dict.fromkeys(("accuracy", "balanced_accuracy", "average_precision", "ece"), measures["auc"])
+    for method in ("platt", "temperature", "none"):
+        for rule in ("youden", "argmax", "fixed", "target_sensitivity", "target_specificity"):
+            shown = replace(
+                base,
+                task={**base.task, "kind": kind},
+                decision_rule={
+                    **base.decision_rule,
+                    "kind": kind,
+                    "policy": {"rule": rule, "value": 0.9},
+                    "calibration": {"method": method, "message": "It failed.", "slope": 1.2},
+                },
+                metrics={
+                    **base.metrics,
+                    "metrics": measures,
+                    "policies": [{"policy": {"rule": rule}, "thresholds": {}, "metrics": {}}],
+                },
+                quarantine=pd.DataFrame({"reason": REASONS}),
+                history=content.history.assign(val_average_precision=0.5, val_loss=0.1, loss=0.2),
+                parameters={**base.parameters, "training.monitor": "val_average_precision"},
+                model={**base.model, "name": "efficientnetv2b0", "phase": "fine_tuning"},
+            )
+            read_page(render_report(shown))
+            assert raw_keys(render_card(shown).replace("\\", "")) == []
+
+
+def test_a_report_is_accessible(content, several, png, check_page):
+    check_page(render_report(replace(content, subgroups=subgroups(), figures={"roc": png, "heatmaps": png})))
+    check_page(render_report(replace(several, warnings=["A warning."])))
+
+
+def test_the_run_on_a_server_is_a_link(content, read_page):
+    address = "https://host/#/experiments/7/runs/ab"
+    served = replace(content, version={**content.version, "run_url": address})
+    assert {"href": address, "rel": "noreferrer"} in read_page(render_report(served)).attributes("a")

@@ -121,3 +121,7 @@ def test_history_shows_every_trial_and_the_best_so_far(drawn, trials):
 def test_without_complete_trials_the_figures_say_why(drawn, trials):
     tuning.draw_tuning(trials.iloc[[1, 3]], {**STUDY, "importance": {}})
     assert [text.split(":")[0] for text in drawn] == ["No history", "No importance", "No values"]
+
+
+def test_the_page_is_accessible(page, check_page):
+    check_page(page().html)

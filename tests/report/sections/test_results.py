@@ -66,7 +66,7 @@ def test_heat_maps_are_compared_with_the_centre_of_the_image(content, measured):
         name: measured(pointing_game=(0.9, low, 1), pointing_game_centred=(0.3, 0, 1)) for name, low in lows.items()
     }
     first, second, _ = heat_maps(content, **classes, Rare=measured(pointing_game=UNDEFINED))
-    assert first == "Heat maps were computed with Grad-CAM at layer conv5."
+    assert first == "Heat maps were computed with Grad-CAM at the layer “conv5”."
     assert second == (
         "For Mass and Nodule, the maximum of the heat map is inside an annotated box significantly more often than the "
         "centre of the image. For Effusion and Hernia, the maximum of the heat map is not inside an annotated box "

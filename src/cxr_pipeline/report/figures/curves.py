@@ -18,7 +18,7 @@ from cxr_pipeline.evaluation.metrics import equal_mass_bins, known_images
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.report.figures import style
 from cxr_pipeline.report.figures.style import BLUE, GREY, INCHES_DENSE, ORANGE, Axes
-from cxr_pipeline.report.formatting import Document, measure
+from cxr_pipeline.report.formatting import Document, measure, words
 
 MOST_PANELS_WIDE = 4
 ONE_CLASS_ONLY = "Nothing to draw: no class has both positive and negative test images."
@@ -184,7 +184,7 @@ def _shade_phases(history: pd.DataFrame, upper: Axes, lower: Axes) -> None:
         for axes in (upper, lower):
             axes.axvspan(start, epochs.max() + 0.5, color=GREY, alpha=0.06 + 0.1 * (number % 2), linewidth=0)
         upper.annotate(
-            str(phase).replace("_", " "), (start, 1), xycoords=("data", "axes fraction"), xytext=(2, 4),
+            words(phase), (start, 1), xycoords=("data", "axes fraction"), xytext=(2, 4),
             textcoords="offset points", fontsize=10, color=GREY,
         )  # fmt: skip
 

@@ -91,7 +91,9 @@ def render_decision(record: Document) -> str:
             Section("Metrics", _metrics(record)),
             Section("Rule", [_rule(record["rule"])]),
         ]
-    return Page(f"{name}: {record['decision']}", _verdict(record), sections, record["phantom"], [record["why_trained"]]).markdown()
+    return Page(
+        f"{name}: {record['decision']}", _verdict(record), sections, record["phantom"], [record["why_trained"]]
+    ).markdown()
 
 
 def _verdict(record: Document) -> Verdict:

@@ -245,7 +245,7 @@ def heat_maps(content: ReportContent) -> Section:
     """
     explained, localised = content.explanations, content.explanations["localisation"]
     blocks: list[Block] = [
-        f"Heat maps were computed with {explained['method']} at layer {explained['layer']}.",
+        f"Heat maps were computed with {explained['method']} at the layer “{explained['layer']}”.",
         _agreement(localised),
         _dependence(explained["randomised"]),
         _compare("class", localised, LOCALISATION),
