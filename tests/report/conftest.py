@@ -25,7 +25,7 @@ def drawn(monkeypatch):
     """Collect the figures that are drawn, and the messages that are drawn instead, in place of their bytes."""
     figures = []
     for name in ("png", "message"):
-        monkeypatch.setattr(style, name, lambda figure: figures.append(figure) or b"png")
+        monkeypatch.setattr(style, name, lambda figure, **_: figures.append(figure) or b"png")
     return figures
 
 
