@@ -32,7 +32,7 @@ STYLE = {
     "text.parse_math": False,
 }
 # Radiographs are shown on a dark sheet, the colour of a page in the dark. Pages invert all other figures there.
-PHOTOS = {"figure.facecolor": "#16191c", "text.color": "#e6e8ea", "axes.labelcolor": "#e6e8ea"}
+PHOTOS: dict[str, Any] = {"figure.facecolor": "#16191c", "text.color": "#e6e8ea", "axes.labelcolor": "#e6e8ea"}
 INCHES_WIDE, INCHES_DENSE, DOTS_PER_INCH = 4.8, 7.2, 160
 
 

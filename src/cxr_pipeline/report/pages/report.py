@@ -147,7 +147,8 @@ def _provenance(content: ReportContent) -> Table:
         "test digest": content.metrics.get("images_digest"),
         "git commit of the training": content.version["git_commit"],
     }
-    return Table.of_pairs({name: value for name, value in facts.items() if value} | content.versions, style="long")
+    known = {name: value for name, value in facts.items() if value}
+    return Table.of_pairs({**known, **content.versions}, style="long")
 
 
 def _history(history: pd.DataFrame) -> Table | None:
