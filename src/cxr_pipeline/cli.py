@@ -15,6 +15,7 @@ from rich import get_console
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
+from cxr_pipeline.framework.commands.fetch import fetch
 from cxr_pipeline.framework.commands.lineage import lineage
 from cxr_pipeline.framework.commands.mlflow_ui import mlflow
 from cxr_pipeline.framework.commands.promote import promote
@@ -88,5 +89,5 @@ def start_run(*, params: dict[str, Any], pipeline: str | None, pipelines: list[s
 
 run = copy.copy(kedro_run)
 run.callback = start_run
-for command in (run, lineage, promote, task, mlflow):
+for command in (run, fetch, lineage, promote, task, mlflow):
     cli.add_command(command)

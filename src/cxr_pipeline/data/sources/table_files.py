@@ -62,10 +62,10 @@ def read_table(file: Path, names: Sequence[str] | None, *, optional: Sequence[st
     return pd.DataFrame({name: texts.str.strip().replace("", None) for name, texts in columns.items()}, cells.index)
 
 
-def check_expansion(n_expanded: int, n_compressed: int) -> None:
-    """Raise ``ValueError`` if content expands to more than 64 MiB and to more than 50 times its compressed size."""
-    if n_expanded > max(_MAX_EXPANDED_BYTES, _MAX_EXPANSION * n_compressed):
-        raise ValueError(f"it expands to more than {_MAX_EXPANSION} times its compressed size")
+def check_expansion(n_expanded: int, n_compressed: int, *, factor: int = _MAX_EXPANSION) -> None:
+    """Raise ``ValueError`` if content expands to more than 64 MiB and to more than ``factor`` times its size."""
+    if n_expanded > max(_MAX_EXPANDED_BYTES, factor * n_compressed):
+        raise ValueError(f"it expands to more than {factor} times its compressed size")
 
 
 class LimitedGzip(gzip.GzipFile):
