@@ -165,7 +165,7 @@ def _read_record(folder: Path, file: RemoteFile) -> Record | None:
 def _checksum(folder: Path, file: RemoteFile) -> str | None:
     """Return the published checksum, or that of an earlier download."""
     record = _read_record(folder, file)
-    return file.checksum or (record and f"sha256:{record.sha256}")
+    return file.checksum or (None if record is None else f"sha256:{record.sha256}")
 
 
 def _is_complete(folder: Path, file: RemoteFile) -> bool:

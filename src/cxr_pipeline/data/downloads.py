@@ -116,6 +116,7 @@ def download(url: str, target: Path, *, checksum: str | None, page: str) -> None
     try:
         pooch.retrieve(url, checksum, target.name, target.parent, downloader=ResumingDownloader(part))
     except requests.HTTPError as error:
+        assert error.response is not None
         status = error.response.status_code
         found = f"{url} answers with {status} {error.response.reason}"
         if status == _TOO_MANY_REQUESTS or status >= requests.codes.server_error:
@@ -196,8 +197,8 @@ def _open_files(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
         return
     with tarfile.open(archive) as members:
         for member in members:
-            opened = members.extractfile(member) if member.isfile() else None
-            if opened is not None:
-                yield member.name, opened
+            content = members.extractfile(member) if member.isfile() else None
+            if content is not None:
+                yield member.name, content
             elif not member.isdir():
                 raise ValueError(f"{member.name!r} in it is a link or a device")
