@@ -26,7 +26,7 @@ _MAX_FILES = 10**6
 # Images are compressed already. No image file of more bytes is read, see docs/layouts.md.
 _MAX_EXPANSION, _MAX_FILE_BYTES = 2, 2**28
 _INTERRUPTED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-_TOO_MANY_REQUESTS = 429
+_TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
 
 
 @dataclass(frozen=True)
@@ -64,34 +64,36 @@ class ResumingDownloader:
         # A server that compresses the answer once more would count its bytes differently.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={n_bytes}-"} if n_bytes else {})
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
-            if response.status_code == requests.codes.requested_range_not_satisfiable:
-                if response.headers.get("Content-Range", "").endswith(f"/{n_bytes}"):
-                    return  # it is complete
-                self.part.unlink()
-                raise requests.ConnectionError(f"{url} has changed")
+            if n_bytes and response.status_code == requests.codes.requested_range_not_satisfiable:
+                if not response.headers.get("Content-Range", "").endswith(f"/{n_bytes}"):  # not complete, but too long
+                    self.part.unlink()
+                    self._receive(url)
+                return
             response.raise_for_status()
             if response.headers.get("Content-Type", "").startswith("text/html"):
-                raise requests.HTTPError("a web page instead of the file", response=response)
+                raise requests.HTTPError("a web page", response=response)
             # A server may ignore the range and send all of it.
-            n_bytes = n_bytes if response.status_code == requests.codes.partial_content else 0
-            length = response.headers.get("Content-Length")
-            console = Console(stderr=True)
-            columns = progress.DownloadColumn(), progress.TransferSpeedColumn(), progress.TimeRemainingColumn()
-            with (
-                self.part.open("ab" if n_bytes else "wb") as file,
-                progress.Progress(
-                    *progress.Progress.get_default_columns()[:2],
-                    *columns,
-                    console=console,
-                    transient=True,
-                    disable=not console.is_terminal,
-                ) as bars,
-            ):
-                total = None if length is None else n_bytes + int(length)
-                bar = bars.add_task(self.part.stem, total=total, completed=n_bytes)
-                for chunk in response.iter_content(_CHUNK):
-                    file.write(chunk)
-                    bars.advance(bar, len(chunk))
+            self._append(response, n_bytes if response.status_code == requests.codes.partial_content else 0)
+
+    def _append(self, response: requests.Response, n_bytes: int) -> None:
+        console = Console(stderr=True)
+        bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        length = response.headers.get("Content-Length")
+        total = None if length is None else n_bytes + int(length)
+        with self.part.open("ab" if n_bytes else "wb") as file, bar:
+            task = bar.add_task(self.part.stem, total=total, completed=n_bytes)
+            for chunk in response.iter_content(_CHUNK):
+                file.write(chunk)
+                bar.advance(task, len(chunk))
 
 
 def download(url: str, target: Path, *, checksum: str | None, page: str) -> None:
@@ -119,9 +121,9 @@ def download(url: str, target: Path, *, checksum: str | None, page: str) -> None
         assert error.response is not None
         status = error.response.status_code
         found = f"{url} answers with {status} {error.response.reason}"
-        if status == _TOO_MANY_REQUESTS or status >= requests.codes.server_error:
+        if status == _TOO_MANY_REQUESTS or status >= _SERVER_ERROR:
             raise Unavailable(f"{found}. Run the same command again later: it resumes.") from error
-        found = found if status >= requests.codes.bad_request else f"{url} answers with a web page"
+        found = f"{url} answers with a web page" if error.response.ok else found
         raise UserError(f"{found}; expected the file {target.name}. {by_hand}") from error
     except _INTERRUPTED as error:
         arrived = f"{part.stat().st_size:,} bytes have arrived. " if part.exists() else ""

@@ -37,8 +37,6 @@ def fetch(collection: str | None, raw: Path | None, archives: int | None, mirror
     from cxr_pipeline.data import collections
 
     known = collections.read_collections()
-    parameters = KedroSession.create(env=env).load_context().config_loader["parameters"]
-    tasks = {task: parameters[task] for task in task_names() if task in parameters}
     if collection is None:
         click.echo("\n".join([*map(_overview, known.values()), "", "To download one: kedro fetch NAME"]))
         return
@@ -47,6 +45,7 @@ def fetch(collection: str | None, raw: Path | None, archives: int | None, mirror
         question = f" Did you mean {near[0]}?" if near else ""
         raise UserError(f"There is no collection '{collection}'; expected one of {', '.join(known)}.{question}")
     chosen = known[collection]
+    parameters = KedroSession.create(env=env).load_context().config_loader["parameters"]
     folder = (raw or Path(parameters["raw"])).expanduser().absolute()
     if chosen.terms:
         raise UserError(
@@ -59,6 +58,7 @@ def fetch(collection: str | None, raw: Path | None, archives: int | None, mirror
     notice = chosen.folder(folder) / f"{chosen.name}.txt"
     click.echo(f"{chosen.name} is in {folder / chosen.path}. Its licence and citation are in {notice}.")
     options = (f" --env {env}" if env else "") + (f" --params raw={folder}" if raw else "")
+    tasks = {task: parameters[task]["sources"] for task in task_names() if task in parameters}
     click.echo("\n".join(_next_steps(chosen, folder, tasks, options)))
 
 
@@ -73,8 +73,8 @@ def _overview(collection: "Collection") -> str:
 def _next_steps(collection: "Collection", raw: Path, tasks: Mapping[str, Any], options: str) -> list[str]:
     """Return the commands that use a collection: a run of each task that has all its sources, or a new task."""
     lines = []
-    for task, block in tasks.items():
-        paths = [source["path"] for source in block["sources"].values() if source]
+    for task, sources in tasks.items():
+        paths = [source["path"] for source in sources.values() if source]
         missing = [path for path in paths if not (raw / path).exists()]
         if collection.path in paths and not missing:
             lines.append(f"To train a model: kedro run --pipeline={task}{options}")
