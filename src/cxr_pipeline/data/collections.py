@@ -130,7 +130,13 @@ def fetch(
             size = "" if file.bytes is None else f" ({format_bytes(file.bytes)})"
             url = file.url if mirror is None else _url_at(mirror, folder.relative_to(raw) / file.name)
             yield f"Downloading {file.name}{size} from {url}"
-            _fetch_file(folder, file, url, collection.page)
+            try:
+                _fetch_file(folder, file, url, collection.page)
+            except OSError as error:
+                raise UserError(
+                    f"{error.filename or folder} could not be written: {error.strerror or error}. Expected a writable "
+                    "folder with free disk space. Correct this and run the same command again: it resumes."
+                ) from error
             _write_notice(collection, folder)
     finally:
         lock.release()

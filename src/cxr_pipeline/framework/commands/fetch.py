@@ -74,7 +74,7 @@ def _next_steps(collection: "Collection", raw: Path, tasks: Mapping[str, Any], o
     """Return the commands that use a collection: a run of each task that has all its sources, or a new task."""
     lines = []
     for task, sources in tasks.items():
-        paths = [source["path"] for source in sources.values() if source]
+        paths = [source["path"] for source in sources.values() if source and "path" in source]
         missing = [path for path in paths if not (raw / path).exists()]
         if collection.path in paths and not missing:
             lines.append(f"To train a model: kedro run --pipeline={task}{options}")
