@@ -28,7 +28,8 @@ def fetch(server, tmp_path):
     """Download ``a.bin``, and return its content."""
 
     def call(url=None, checksum=CHECKSUM):
-        downloads.download(url or f"{server.url}/a.bin", tmp_path / "a.bin", checksum=checksum, page=PAGE)
+        url = url or f"{server.url}/a.bin"
+        downloads.download(url, tmp_path / "a.bin", checksum=checksum, page=PAGE, by_hand="/saved")
         assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
         return (tmp_path / "a.bin").read_bytes()
 
@@ -72,7 +73,11 @@ def test_a_server_without_ranges_that_always_stops_is_unavailable(server, fetch,
 @pytest.mark.parametrize(
     ("status", "error", "message"),
     [
-        (404, UserError, f"answers with 404 Not Found; expected the file a.bin. Look at {PAGE}, save a.bin as "),
+        (
+            404,
+            UserError,
+            f"404 Not Found; expected the file a.bin. Look at {PAGE} in a browser, save the file as /saved, and",
+        ),
         (403, UserError, "answers with 403 Forbidden"),
         (503, Unavailable, "answers with 503 Service Unavailable. Run the same command again later: it resumes."),
         (429, Unavailable, "answers with 429"),

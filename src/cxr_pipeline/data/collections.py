@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
@@ -112,12 +112,11 @@ def fetch(
             be downloaded, is not the expected one, or is an archive that cannot be unpacked.
     """
     folder = collection.folder(raw)
+    _check_folder(folder, collection.files)
     archives = [file for file in collection.files if file.unpack]
-    _check_folder(folder, archives)
-    wanted = (
-        [file for file in collection.files if file not in archives[n_archives:]] if n_archives else collection.files
-    )
-    lock = RunLock(folder / _RECORDS / "lock", f"kedro fetch {collection.name}")
+    omitted = archives[n_archives:] if n_archives else []
+    wanted = [file for file in collection.files if file not in omitted]
+    lock = RunLock(folder / _RECORDS / "lock", f"kedro fetch into {folder}")
     lock.acquire(f"kedro fetch {collection.name}")
     try:
         _write_notice(collection, folder)
@@ -189,13 +188,13 @@ def _is_complete(folder: Path, file: RemoteFile) -> bool:
     return path.exists()
 
 
-def _check_folder(folder: Path, archives: list[RemoteFile]) -> None:
+def _check_folder(folder: Path, files: Sequence[RemoteFile]) -> None:
     """Raise `UserError` if archives would be unpacked over files that were put there in another way."""
-    if archives and folder.exists() and not (folder / _RECORDS).exists():
-        others = sorted(path.name for path in folder.iterdir())
+    if any(file.unpack for file in files) and folder.exists() and not (folder / _RECORDS).exists():
+        others = {path.name for path in folder.iterdir()} - {file.name for file in files}
         if others:
             raise UserError(
-                f"{folder} has files that kedro fetch did not download, such as {others[0]}. Move them, or choose "
+                f"{folder} has files that kedro fetch did not download, such as {min(others)}. Move them, or choose "
                 "another folder: --raw DIR"
             )
 
@@ -213,15 +212,17 @@ def _check_space(folder: Path, missing: list[RemoteFile]) -> None:
 
 
 def _fetch_file(folder: Path, file: RemoteFile, url: str, page: str) -> None:
-    downloaded = folder / _RECORDS / file.name
-    download(url, downloaded, checksum=_checksum(folder, file), page=page)
+    by_hand, downloaded = folder / file.name, folder / _RECORDS / file.name
+    if by_hand.exists():  # only an archive: another file would be complete
+        by_hand.replace(downloaded)
+    download(url, downloaded, checksum=_checksum(folder, file), page=page, by_hand=by_hand)
     size, sha256 = downloaded.stat().st_size, pooch.file_hash(str(downloaded))
     unpacked = None if file.unpack is None else unpack(downloaded, folder, inside=file.unpack)
     record = Record(url, datetime.now(UTC).isoformat(timespec="seconds"), size, sha256, unpacked)
     with written_atomically(_record_file(folder, file)) as temporary:
         temporary.write_text(json.dumps(asdict(record)) + "\n", "utf-8")
     if unpacked is None:
-        downloaded.replace(folder / file.name)
+        downloaded.replace(by_hand)
     else:
         downloaded.unlink()
 

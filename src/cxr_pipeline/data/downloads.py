@@ -96,7 +96,7 @@ class ResumingDownloader:
                 bar.advance(task, len(chunk))
 
 
-def download(url: str, target: Path, *, checksum: str | None, page: str) -> None:
+def download(url: str, target: Path, *, checksum: str | None, page: str, by_hand: Path) -> None:
     """Download a file unless it is there, or the rest of it if an earlier download was interrupted.
 
     Args:
@@ -104,12 +104,13 @@ def download(url: str, target: Path, *, checksum: str | None, page: str) -> None
         target: its path. What has arrived of it is kept beside it, as ``.part``.
         checksum: such as ``md5:28209eda62fecd6e6a2d98b1501bb15f``, None if it is not known.
         page: address at which a person finds the file.
+        by_hand: the path under which a person has to save it, for messages.
 
     Raises:
         Unavailable: the server does not answer, or ended the transfer.
         UserError: there is no such file at the address, or another one.
     """
-    by_hand = f"Look at {page}, save {target.name} as {target}, and run the same command again."
+    advice = f"Look at {page} in a browser, save the file as {by_hand}, and run the same command again."
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
     for leftover in target.parent.glob("tmp*"):  # of pooch, if the process was killed
@@ -124,7 +125,7 @@ def download(url: str, target: Path, *, checksum: str | None, page: str) -> None
         if status == _TOO_MANY_REQUESTS or status >= _SERVER_ERROR:
             raise Unavailable(f"{found}. Run the same command again later: it resumes.") from error
         found = f"{url} answers with a web page" if error.response.ok else found
-        raise UserError(f"{found}; expected the file {target.name}. {by_hand}") from error
+        raise UserError(f"{found}; expected the file {target.name}. {advice}") from error
     except _INTERRUPTED as error:
         arrived = f"{part.stat().st_size:,} bytes have arrived. " if part.exists() else ""
         raise Unavailable(
@@ -132,7 +133,7 @@ def download(url: str, target: Path, *, checksum: str | None, page: str) -> None
             "the same command again: it resumes."
         ) from error
     except requests.RequestException as error:
-        raise UserError(f"{url} cannot be downloaded: {error}. {by_hand}") from error
+        raise UserError(f"{url} cannot be downloaded: {error}. {advice}") from error
     except ValueError as error:
         found = pooch.file_hash(str(part), alg=pooch.hashes.hash_algorithm(checksum)) if part.exists() else "unknown"
         part.unlink(missing_ok=True)
@@ -190,17 +191,26 @@ def _files_of(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 
 
 def _open_files(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as files:
-            for entry in files.infolist():
-                if not entry.is_dir():
-                    with files.open(entry) as opened:
-                        yield entry.filename, opened
-        return
-    with tarfile.open(archive) as members:
-        for member in members:
-            content = members.extractfile(member) if member.isfile() else None
-            if content is not None:
-                yield member.name, content
-            elif not member.isdir():
-                raise ValueError(f"{member.name!r} in it is a link or a device")
+    console = Console(stderr=True)
+    with progress.open(
+        archive,
+        "rb",
+        description=f"Unpacking {archive.name}",
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as file:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(file) as entries:
+                for entry in entries.infolist():
+                    if not entry.is_dir():
+                        with entries.open(entry) as content:
+                            yield entry.filename, content
+            return
+        with tarfile.open(fileobj=file) as members:
+            for member in members:
+                opened = members.extractfile(member) if member.isfile() else None
+                if opened is not None:
+                    yield member.name, opened
+                elif not member.isdir():
+                    raise ValueError(f"{member.name!r} in it is a link or a device")
