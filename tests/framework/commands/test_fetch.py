@@ -46,6 +46,11 @@ def test_a_killed_download_is_resumed_and_the_next_command_is_printed(project, s
         ([], 0, "kermany             1.2 GB        Chest X-rays of children with and without pneumonia"),
         (["kermani"], 1, "Did you mean kermany?"),
         (["chexpert"], 1, "it needs an account at Stanford AIMI and its research use agreement. Get it at https://"),
+        (
+            ["kermany", "--mirror", "localhost"],
+            1,
+            "--mirror: expected an address such as http://mirror.example.org/cxr;",
+        ),
         (["kermany"], 69, "the server does not answer (Connection refused). Run the same command again: it resumes."),
     ],
 )
@@ -53,5 +58,5 @@ def test_the_list_and_what_cannot_be_fetched(arguments, status, line, tmp_path, 
     loader = {"parameters": {"raw": str(tmp_path)}}
     context = SimpleNamespace(load_context=lambda: SimpleNamespace(config_loader=loader))
     monkeypatch.setattr(KedroSession, "create", lambda env: context)
-    ended = CliRunner().invoke(cli, ["fetch", *arguments, "--mirror", "http://127.0.0.1:1"])
+    ended = CliRunner().invoke(cli, ["fetch", "--mirror", "http://127.0.0.1:1", *arguments])
     assert (ended.exit_code, line in ended.output) == (status, True), ended.output

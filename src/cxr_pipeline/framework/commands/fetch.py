@@ -44,6 +44,8 @@ def fetch(collection: str | None, raw: Path | None, archives: int | None, mirror
         near = get_close_matches(collection, known, n=1)
         question = f" Did you mean {near[0]}?" if near else ""
         raise UserError(f"There is no collection '{collection}'; expected one of {', '.join(known)}.{question}")
+    if mirror is not None and not mirror.startswith(("http://", "https://")):
+        raise UserError(f"--mirror: expected an address such as http://mirror.example.org/cxr; found '{mirror}'.")
     chosen = known[collection]
     parameters = KedroSession.create(env=env).load_context().config_loader["parameters"]
     folder = (raw or Path(parameters["raw"])).expanduser().absolute()
