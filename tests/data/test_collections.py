@@ -78,7 +78,7 @@ def test_an_archive_put_there_by_hand_is_unpacked(server, tmp_path):
     with pytest.raises(UserError, match=r"save the file as .*kermany/ChestXRay2017\.zip, and run"):
         fetch_all(server, tmp_path)
     (tmp_path / "kermany" / "ChestXRay2017.zip").write_bytes(archive())
-    fetch_all(server, tmp_path)
+    assert fetch_all(server, tmp_path) == [f"Unpacking {tmp_path}/kermany/ChestXRay2017.zip"]
     assert fetch_all(server, tmp_path) == ["ChestXRay2017.zip is complete."]
 
 

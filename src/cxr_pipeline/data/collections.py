@@ -103,7 +103,7 @@ def fetch(
         mirror: address that has the files at the same paths as ``raw``, to use instead of their own addresses.
 
     Yields:
-        A line for each file: that it is complete, or that its download starts.
+        A line for each file: that it is complete, or that its download starts, or its unpacking if it was put there.
 
     Raises:
         Unavailable: a server does not answer.
@@ -126,9 +126,13 @@ def fetch(
             if file not in missing:
                 yield f"{file.name} is complete."
                 continue
-            size = "" if file.bytes is None else f" ({format_bytes(file.bytes)})"
             url = file.url if mirror is None else _url_at(mirror, folder.relative_to(raw) / file.name)
-            yield f"Downloading {file.name}{size} from {url}"
+            if (by_hand := folder / file.name).exists():
+                url = by_hand.as_uri()
+                yield f"Unpacking {by_hand}"
+            else:
+                size = "" if file.bytes is None else f" ({format_bytes(file.bytes)})"
+                yield f"Downloading {file.name}{size} from {url}"
             try:
                 _fetch_file(folder, file, url, collection.page)
             except OSError as error:
@@ -176,16 +180,16 @@ def _checksum(folder: Path, file: RemoteFile) -> str | None:
 def _is_complete(folder: Path, file: RemoteFile) -> bool:
     """Return whether a file is there with its checksum, or all that was unpacked from it, with the same sizes."""
     path, checksum = folder / file.name, _checksum(folder, file)
-    if file.unpack is not None:
-        record = _read_record(folder, file)
-        sizes = {} if record is None else {folder / name: size for name, size in (record.unpacked or {}).items()}
-        return bool(sizes) and all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
     if path.exists() and not pooch.hashes.hash_matches(str(path), checksum):
         raise UserError(
             f"{path} is damaged, or not the file of this collection: expected the checksum {checksum}. Move or delete "
             "it, and run the same command again."
         )
-    return path.exists()
+    if file.unpack is None:
+        return path.exists()
+    record = _read_record(folder, file)
+    sizes = {} if record is None else {folder / name: size for name, size in (record.unpacked or {}).items()}
+    return bool(sizes) and all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
 
 
 def _check_folder(folder: Path, files: Sequence[RemoteFile]) -> None:
