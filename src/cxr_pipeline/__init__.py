@@ -1,6 +1,8 @@
 """Chest X-ray classifiers that can be trusted, compared, versioned and retrained."""
 
+import importlib
 import os
+from typing import Any
 
 from cxr_pipeline.common import keras_import
 
@@ -24,3 +26,10 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
 
 keras_import.prepare()
+
+
+def __getattr__(name: str) -> Any:
+    # Not an import at the top: it takes seconds, and every module of the package would import all others.
+    if name == "load_classifier":
+        return importlib.import_module("cxr_pipeline.framework.prediction").load_classifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,6 +18,7 @@ from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.framework.commands.fetch import fetch
 from cxr_pipeline.framework.commands.lineage import lineage
 from cxr_pipeline.framework.commands.mlflow_ui import mlflow
+from cxr_pipeline.framework.commands.predict import predict
 from cxr_pipeline.framework.commands.promote import promote
 from cxr_pipeline.framework.commands.task import task
 from cxr_pipeline.framework.exit import clean_exit
@@ -89,5 +90,5 @@ def start_run(*, params: dict[str, Any], pipeline: str | None, pipelines: list[s
 
 run = copy.copy(kedro_run)
 run.callback = start_run
-for command in (run, fetch, lineage, promote, task, mlflow):
+for command in (run, fetch, lineage, predict, promote, task, mlflow):
     cli.add_command(command)

@@ -111,7 +111,7 @@ def test_a_task_on_phantoms_uses_a_model_of_phantoms(folders, folder, caplog):
 
 def test_the_version_that_the_parameters_name_scores_images(folders, folder):
     predictions, record = run(folders, folder, model="models:/cxr-effusion/1")
-    assert (record["uri"], record["chosen"]) == ("models:/cxr-effusion/1", "named by scoring.model")
+    assert (record["uri"], record["chosen"]) == ("models:/cxr-effusion/1", "chosen by its URI")
     np.testing.assert_allclose(predictions.probability[0], 0.4, atol=1e-6)
 
 

@@ -63,15 +63,18 @@ def test_the_version_in_use_is_the_champion_or_else_the_newest(registered):
     client.create_registered_model("cxr-counted")
     for _ in range(11):
         client.create_model_version("cxr-counted", source=registered["uri"])
-    assert versions.version_in_use("cxr-counted") == "models:/cxr-counted/11"
+    version, reason = versions.choose_version("cxr-counted")
+    assert (version.uri, reason.partition(",")[0]) == ("models:/cxr-counted/11", "the newest version")
     client.set_registered_model_alias("cxr-counted", "champion", "1")
-    assert versions.version_in_use("cxr-counted") == "models:/cxr-counted@champion"
+    version, reason = versions.choose_version("cxr-counted")
+    assert (version.uri, reason) == ("models:/cxr-counted/1", "the champion")
+    assert versions.choose_version("cxr-counted", version.uri) == (version, "chosen by its URI")
 
 
 @pytest.mark.parametrize(("name", "options"), [("cxr-chest", ""), ("cxr-chest-demo", " --env demo")])
 def test_a_message_says_how_to_train_the_first_version(name, options):
     with pytest.raises(UserError, match=f"No version of {name} .*: kedro run{options} --pipeline=chest;") as raised:
-        versions.version_in_use(name)
+        versions.choose_version(name)
     assert "--params chest.scoring.model=models:/NAME/VERSION" in str(raised.value)
 
 

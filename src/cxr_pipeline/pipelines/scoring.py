@@ -10,13 +10,12 @@ from typing import Any
 from cxr_pipeline import __version__
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources.folders import find_images
-from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.scoring import Predictions, score_folder, summarise
 from cxr_pipeline.framework.config import Drift, Folders, Scoring, Sources, Task
 from cxr_pipeline.framework.datasets import TableDataset
+from cxr_pipeline.framework.prediction import screening_of
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.tracking import aliases, versions
-from cxr_pipeline.tracking.artifacts import usable_profile
 
 _log = logging.getLogger(__name__)
 
@@ -27,11 +26,17 @@ def score_images(
     """Score the images of a folder with the given model, the champion, or the newest version."""
     started = datetime.now(UTC)
     images = find_images(scoring.folder, key=f"{task.name}.scoring.folder")
-    version, chosen = _choose_version(task, sources, scoring)
+    name = aliases.model_name(task.name, phantom=sources.phantom)
+    version, chosen = versions.choose_version(name, scoring.model)
     _log.info("Images are scored by %s: %s.", version.uri, chosen)
     classifier = versions.load_classifier(version.uri)
     classifier.check_classes(task.kind, tuple(task.classes), model=f"The model named by {task.name}.scoring.model")
-    screening = _screening(classifier, version, scoring, drift)
+    screening = screening_of(classifier, version, scoring, drift)
+    if screening is not None and not screening.detector.compared:
+        _log.warning(
+            "The reference profile of %s has too few images for out-of-distribution screening. No image is flagged.",
+            version.uri,
+        )
     outputs = folders.outputs / task.name
     predictions = score_folder(
         classifier,
@@ -61,39 +66,6 @@ def score_images(
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _choose_version(task: Task, sources: Sources, scoring: Scoring) -> tuple[versions.ModelVersion, str]:
-    """Return the version that scores, and the reason for the choice."""
-    if scoring.model:
-        return versions.resolve_version(scoring.model), "named by scoring.model"
-    name = aliases.model_name(task.name, phantom=sources.phantom)
-    uri = versions.version_in_use(name)
-    version = versions.resolve_version(uri)
-    if uri == version.uri:
-        return version, f"the newest version, because no version of {name} has the alias champion"
-    return version, "the champion"
-
-
-def _screening(classifier: ImageClassifier, version: versions.ModelVersion, scoring: Scoring, drift: Drift) -> Any:
-    """Return the `Screening` of a version for out-of-distribution images; None without a reference profile."""
-    from cxr_pipeline.deployment.scoring.out_of_distribution import Screening
-
-    profile = usable_profile(version)
-    if profile is None:
-        return None
-    screening = Screening(
-        classifier,
-        profile,
-        **scoring.model_dump(include={"out_of_distribution", "false_alarms"}),
-        **drift.model_dump(include={"min_images", "max_images", "seed"}),
-    )
-    if not screening.detector.compared:
-        _log.warning(
-            "The reference profile of %s has too few images for out-of-distribution screening. No image is flagged.",
-            version.uri,
-        )
-    return screening
 
 
 def _check_drift(

@@ -83,13 +83,18 @@ def register_version(
     }
 
 
-def version_in_use(name: str) -> str:
-    """Return the URI of the version that scores new images: the champion, or else the newest version."""
+def choose_version(name: str, uri: str | None = None) -> tuple["ModelVersion", str]:
+    """Return the version at a URI or, for None, the champion, or else the newest version; and the reason."""
+    if uri is not None:
+        return resolve_version(uri), "chosen by its URI"
+    if aliases_of(name)[CHAMPION] is not None:
+        return resolve_version(f"models:/{name}@{CHAMPION}"), "the champion"
     versions = mlflow.MlflowClient().search_model_versions(f"name='{name}'")
     numbers = [int(version.version) for version in versions if version.status == "READY"]
     if not numbers:
         raise no_version(name)
-    return f"models:/{name}/{max(numbers)}" if aliases_of(name)[CHAMPION] is None else f"models:/{name}@{CHAMPION}"
+    reason = f"the newest version, because no version of {name} has the alias champion"
+    return resolve_version(f"models:/{name}/{max(numbers)}"), reason
 
 
 def no_version(name: str) -> UserError:

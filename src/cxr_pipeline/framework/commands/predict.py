@@ -1,0 +1,68 @@
+"""``kedro predict``: probability and decision for single images."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from kedro.framework.cli.utils import env_option
+
+from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.framework.commands.arguments import TASK
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cxr_pipeline.framework.prediction import FileClassifier
+
+
+@click.command()
+@TASK
+@click.argument("images", nargs=-1, required=True, type=Path, metavar="IMAGE...")
+@click.option("--model", metavar="URI", help="Version, such as models:/cxr-effusion/3; the champion by default.")
+@env_option
+def predict(task: str, images: tuple[Path, ...], model: str | None, env: str | None) -> None:
+    """Show probability, decision and flags for one or more IMAGEs: PNG, JPEG, TIFF, BMP, WEBP or DICOM files.
+
+    The exit status is 1 if an image is refused.
+    """
+    if folder := next(filter(Path.is_dir, images), None):
+        environment = f" --env {env}" if env else ""
+        raise UserError(
+            f"{folder} is a folder. Give image files, or score the folder: "
+            f"kedro run{environment} --pipeline={task}_scoring --params {task}.scoring.folder={folder}"
+        )
+    # Only now, because it takes seconds.
+    from cxr_pipeline.framework.prediction import load_classifier
+
+    classifier = load_classifier(task, version=model, env=env)
+    predictions = classifier.predict(*images)
+    click.echo(describe(classifier, predictions))
+    sys.exit(int((predictions["status"] == "refused").any()))
+
+
+def describe(classifier: "FileClassifier", predictions: "pd.DataFrame") -> str:
+    """Return predictions as text: a row per image or, with several outputs, one per image and class."""
+    import pandas as pd
+
+    from cxr_pipeline.deployment.classifier import output_columns
+
+    outputs = classifier.classifier.decision_rule.outputs
+    rows = []
+    for _, image in predictions.iterrows():
+        flags = ": ".join(image[["reason", "detail"]].dropna())
+        for output, name, limit in zip(
+            outputs, output_columns("probability", outputs), output_columns("threshold", outputs), strict=True
+        ):
+            values = {"probability": image[name], "threshold": image[limit]}
+            cells = {key: "" if pd.isna(value) else f"{value:.3f}" for key, value in values.items()}
+            decision = "refused" if image["status"] == "refused" else image["decision"]
+            rows.append({"image": image["image"], "class": output, **cells, "decision": decision, "flags": flags})
+    table = pd.DataFrame(rows)
+    if len(outputs) > 1:
+        repeated = table["image"].duplicated()
+        table.loc[repeated, ["image", "decision", "flags"]] = ""
+    lines = [f"{classifier.version.uri}, {classifier.chosen}.", "", table.to_string(index=False, justify="left")]
+    if classifier.classifier.provenance.get("images") == "phantom":
+        lines.append("\nThe model was trained on phantoms: its predictions for images of patients are meaningless.")
+    return "\n".join([*lines, "\nFor research use only. Do not use it to make decisions about a patient."])
