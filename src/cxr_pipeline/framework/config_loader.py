@@ -1,6 +1,7 @@
 """The tasks, and the merging of their parameters."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from yaml.reader import ReaderError
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import explain_damage
 from cxr_pipeline.common.mappings import lay_over
+
+# Kedro calls a function of OmegaConf that is deprecated, which users can do nothing about.
+warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
 
 _SUFFIXES = (".yml", ".yaml", ".json")
 _EXPECTED = "Expected YAML in UTF-8, with keys and values."

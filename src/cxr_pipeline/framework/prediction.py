@@ -1,5 +1,6 @@
 """Score single image files with a registered classifier."""
 
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,13 +93,15 @@ def load_classifier(
     folder = Path(project) if project else find_kedro_project(Path.cwd())
     if folder is None or not (folder / "pyproject.toml").is_file():
         raise UserError(f"{folder or Path.cwd()} is not a project. Give its folder, or change to it: cd FOLDER")
-    bootstrap_project(folder.resolve())
-    config = KedroSession.create(folder.resolve(), env=env).load_context().config_loader
-    if "task" not in config["parameters"].get(task, {}):
-        known = [name for name, block in config["parameters"].items() if "task" in (block or ())]
+    with chdir(folder):  # paths of the configuration are relative to the project of the working directory
+        bootstrap_project(Path.cwd())
+        loader = KedroSession.create(Path.cwd(), env=env).load_context().config_loader
+        config, addresses = loader["parameters"], loader["globals"]
+    if "task" not in config.get(task, {}):
+        known = [name for name, block in config.items() if isinstance(block, dict) and "task" in block]
         raise UserError(f"The configuration has no task {task}. Expected one of {', '.join(known)}.")
-    parameters = TaskParameters.model_validate(config["parameters"][task])
-    server.connect(config["globals"]["tracking_uri"], artifacts=config["globals"]["artifacts"])
+    parameters = TaskParameters.model_validate(config[task])
+    server.connect(addresses["tracking_uri"], artifacts=addresses["artifacts"])
     name = aliases.model_name(task, phantom=parameters.sources.phantom)
     found, chosen = versions.choose_version(name, version)
     classifier = versions.load_classifier(found.uri)

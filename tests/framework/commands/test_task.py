@@ -1,14 +1,16 @@
+import cv2
+import numpy as np
 import pytest
 import yaml
-from samples import draw_image
 
 
 @pytest.fixture
 def images(tmp_path):
     """Twelve images of 32 pixels of six patients in two class folders."""
     for number in range(12):
-        name = f"p{number // 2}_{number}.png"
-        draw_image(tmp_path / "images" / ("normal" if number % 4 < 2 else "mass") / name, number)
+        file = tmp_path / "images" / ("normal" if number % 4 < 2 else "mass") / f"p{number // 2}_{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), np.random.default_rng(number).integers(0, 256, (40, 32), np.uint8))
     return tmp_path / "images"
 
 

@@ -48,21 +48,24 @@ def describe(classifier: "FileClassifier", predictions: "pd.DataFrame") -> str:
     from cxr_pipeline.deployment.classifier import output_columns
 
     outputs = classifier.classifier.decision_rule.outputs
+    probabilities, thresholds = (output_columns(quantity, outputs) for quantity in ("probability", "threshold"))
     rows = []
     for _, image in predictions.iterrows():
-        flags = ": ".join(image[["reason", "detail"]].dropna())
-        for output, name, limit in zip(
-            outputs, output_columns("probability", outputs), output_columns("threshold", outputs), strict=True
-        ):
-            values = {"probability": image[name], "threshold": image[limit]}
-            cells = {key: "" if pd.isna(value) else f"{value:.3f}" for key, value in values.items()}
-            decision = "refused" if image["status"] == "refused" else image["decision"]
-            rows.append({"image": image["image"], "class": output, **cells, "decision": decision, "flags": flags})
-    table = pd.DataFrame(rows)
-    if len(outputs) > 1:
-        repeated = table["image"].duplicated()
-        table.loc[repeated, ["image", "decision", "flags"]] = ""
-    lines = [f"{classifier.version.uri}, {classifier.chosen}.", "", table.to_string(index=False, justify="left")]
+        first = {"image": image["image"], "decision": image["decision"], "flags": image["reason"]}
+        if image["status"] == "refused":
+            rows.append({**first, "decision": "refused", "flags": f"{image['reason']}: {image['detail']}"})
+            continue
+        for output, probability, threshold in zip(outputs, probabilities, thresholds, strict=True):
+            rows.append({**first, "class": output, "probability": image[probability], "threshold": image[threshold]})
+            first = {}
+    names = ["class"] if len(outputs) > 1 else []
+    columns = ["image", "decision", *names, "probability", "threshold", "flags"]
+    table = pd.DataFrame(rows, columns=columns).dropna(axis="columns", how="all").fillna("")
+    texts = table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else str(cell))
+    widths = {name: max(len(name), *map(len, texts[name])) for name in texts}
+    aligned = ["  ".join(row[name].ljust(widths[name]) for name in texts).rstrip() for _, row in texts.iterrows()]
+    header = "  ".join(name.ljust(width) for name, width in widths.items()).rstrip()
+    lines = [f"{classifier.version.uri}, {classifier.chosen}.", "", header, *aligned]
     if classifier.classifier.provenance.get("images") == "phantom":
         lines.append("\nThe model was trained on phantoms: its predictions for images of patients are meaningless.")
     return "\n".join([*lines, "\nFor research use only. Do not use it to make decisions about a patient."])
