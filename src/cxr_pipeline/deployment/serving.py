@@ -36,6 +36,7 @@ _REQUIREMENTS = (
     "annotated-types",
     "tensorflow",
     "keras",
+    "h5py",
     "numpy",
     "pandas",
     "opencv-python-headless",
