@@ -61,11 +61,11 @@ def describe(classifier: "FileClassifier", predictions: "pd.DataFrame") -> str:
     names = ["class"] if len(outputs) > 1 else []
     columns = ["image", "decision", *names, "probability", "threshold", "flags"]
     table = pd.DataFrame(rows, columns=columns).dropna(axis="columns", how="all").fillna("")
-    texts = table.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else str(cell))
-    widths = {name: max(len(name), *map(len, texts[name])) for name in texts}
-    aligned = ["  ".join(row[name].ljust(widths[name]) for name in texts).rstrip() for _, row in texts.iterrows()]
-    header = "  ".join(name.ljust(width) for name, width in widths.items()).rstrip()
-    lines = [f"{classifier.version.uri}, {classifier.chosen}.", "", header, *aligned]
+    cells = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in table.to_numpy()]
+    cells.insert(0, list(map(str, table)))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rows_of_text = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+    lines = [f"{classifier.version.uri}, {classifier.chosen}.", "", *rows_of_text]
     if classifier.classifier.provenance.get("images") == "phantom":
         lines.append("\nThe model was trained on phantoms: its predictions for images of patients are meaningless.")
     return "\n".join([*lines, "\nFor research use only. Do not use it to make decisions about a patient."])
