@@ -126,20 +126,12 @@ def fetch(
             if file not in missing:
                 yield f"{file.name} is complete."
                 continue
-            url = file.url if mirror is None else _url_at(mirror, folder.relative_to(raw) / file.name)
-            if (by_hand := folder / file.name).exists():
-                url = by_hand.as_uri()
-                yield f"Unpacking {by_hand}"
-            else:
-                size = "" if file.bytes is None else f" ({format_bytes(file.bytes)})"
-                yield f"Downloading {file.name}{size} from {url}"
-            try:
-                _fetch_file(folder, file, url, collection.page)
-            except OSError as error:
-                raise UserError(
-                    f"{error.filename or folder} could not be written: {error.strerror or error}. Expected a writable "
-                    "folder with free disk space. Correct this and run the same command again: it resumes."
-                ) from error
+            path = folder / file.name
+            url = file.url if mirror is None else f"{mirror.rstrip('/')}/{path.relative_to(raw).as_posix()}"
+            url = path.as_uri() if path.exists() else url
+            size = "" if file.bytes is None else f" ({format_bytes(file.bytes)})"
+            yield f"Unpacking {path}" if path.exists() else f"Downloading {file.name}{size} from {url}"
+            _fetch_file(folder, file, url, collection.page)
             _write_notice(collection, folder)
     finally:
         lock.release()
@@ -153,10 +145,6 @@ def format_bytes(n_bytes: int) -> str:
         ('2.0 GB', '0.1 MB')
     """
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
-
-
-def _url_at(mirror: str, path: Path) -> str:
-    return f"{mirror.rstrip('/')}/{path.as_posix()}"
 
 
 def _record_file(folder: Path, file: RemoteFile) -> Path:
@@ -217,18 +205,24 @@ def _check_space(folder: Path, missing: list[RemoteFile]) -> None:
 
 def _fetch_file(folder: Path, file: RemoteFile, url: str, page: str) -> None:
     by_hand, downloaded = folder / file.name, folder / _RECORDS / file.name
-    if by_hand.exists():  # only an archive: another file would be complete
-        by_hand.replace(downloaded)
-    download(url, downloaded, checksum=_checksum(folder, file), page=page, by_hand=by_hand)
-    size, sha256 = downloaded.stat().st_size, pooch.file_hash(str(downloaded))
-    unpacked = None if file.unpack is None else unpack(downloaded, folder, inside=file.unpack)
-    record = Record(url, datetime.now(UTC).isoformat(timespec="seconds"), size, sha256, unpacked)
-    with written_atomically(_record_file(folder, file)) as temporary:
-        temporary.write_text(json.dumps(asdict(record)) + "\n", "utf-8")
-    if unpacked is None:
-        downloaded.replace(by_hand)
-    else:
-        downloaded.unlink()
+    try:
+        if by_hand.exists():  # only an archive: another file would be complete
+            by_hand.replace(downloaded)
+        download(url, downloaded, checksum=_checksum(folder, file), page=page, by_hand=by_hand)
+        size, sha256 = downloaded.stat().st_size, pooch.file_hash(str(downloaded))
+        unpacked = None if file.unpack is None else unpack(downloaded, folder, inside=file.unpack)
+        record = Record(url, datetime.now(UTC).isoformat(timespec="seconds"), size, sha256, unpacked)
+        with written_atomically(_record_file(folder, file)) as temporary:
+            temporary.write_text(json.dumps(asdict(record)) + "\n", "utf-8")
+        if unpacked is None:
+            downloaded.replace(by_hand)
+        else:
+            downloaded.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder} could not be written: {error.strerror or error}. Expected a writable folder "
+            "with free disk space. Correct this and run the same command again: it resumes."
+        ) from error
 
 
 def _write_notice(collection: Collection, folder: Path) -> None:
