@@ -55,7 +55,7 @@ def test_an_archive_is_unpacked_and_its_origin_is_stored_beside_it(server, tmp_p
     assert listing.images["patient_id"].tolist() == ["IM-0001", "person1"]
     assert sorted(path.name for path in (tmp_path / "kermany").iterdir()) == [".fetched", "kermany.txt", "train"]
     notice = (tmp_path / "kermany" / "kermany.txt").read_text("utf-8")
-    for text in ("Licence: CC BY 4.0", "Citation: Kermany", "  SHA-256 ", "  No checksum of it is published."):
+    for text in ("Licence: CC BY 4.0", "Citation: Kermany", "  SHA-256 ", "  No published checksum is known."):
         assert text in notice
 
     n_sent = server.n_sent

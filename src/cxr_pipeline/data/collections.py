@@ -232,6 +232,6 @@ def _write_notice(collection: Collection, folder: Path) -> None:
         record = _read_record(folder, file)
         if record is not None:
             lines += [f"{file.name}: {record.bytes:,} bytes, {record.date}, {record.url}", f"  SHA-256 {record.sha256}"]
-            lines += [f"  Checked against {file.checksum}" if file.checksum else "  No checksum of it is published."]
+            lines += [f"  Checked against {file.checksum}" if file.checksum else "  No published checksum is known."]
     with written_atomically(folder / f"{collection.name}.txt") as temporary:
         temporary.write_text("\n".join(lines) + "\n", "utf-8")
