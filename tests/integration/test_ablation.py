@@ -93,11 +93,11 @@ def test_the_baseline_equals_a_run_of_the_task(demo, table):
 def test_cells_are_nested_runs_with_their_parameters_and_metrics(ablated, table):
     finished = [run for run in reversed(runs(ablated[0])) if run.info.status == "FINISHED"]
     # A cell that finished just before the kill may have run twice; the later run counts.
-    cells = {run.info.run_name: run for run in finished if "mlflow.parentRunId" in run.data.tags}
+    cells = {run.data.tags["cell"]: run for run in finished if "mlflow.parentRunId" in run.data.tags}
     worked = set(table.index) - {"far too fast"}
     assert cells["fixed threshold"].data.params["thresholds.policy.rule"] == "fixed"
     for name in worked:
         assert cells[name].data.metrics["test/auc"] == pytest.approx(table.loc[name, "auc"])
     parents = {cells[name].data.tags["mlflow.parentRunId"] for name in worked}
     assert len(parents) == 1, "reused cells belong to the run that reuses them"
-    assert client(ablated[0]).get_run(parents.pop()).info.run_name == "effusion_ablation"
+    assert client(ablated[0]).get_run(parents.pop()).data.tags["pipeline"] == "effusion_ablation"

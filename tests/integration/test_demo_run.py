@@ -73,7 +73,7 @@ def test_the_run_is_logged_in_mlflow(demo, data, metrics, reporting):
     assert run.info.status == "FINISHED"
     assert mlflow.get_experiment(run.info.experiment_id).name == "cxr-effusion-demo"
     assert (run.data.params["training.epochs"], run.data.params["sources.phantoms.layout"]) == ("2", "phantoms")
-    assert len(mlflow.get_metric_history(run.info.run_id, "epoch/val_auc")) == 2
+    assert len(mlflow.get_metric_history(run.info.run_id, "training/val_auc")) == 2
     assert run.data.metrics["test/auc"] == metrics["metrics"]["auc"]["value"]
     names = {file.path for file in mlflow.list_artifacts(run.info.run_id)}
     assert {"metrics.json", "report.html", "decision_rule.json", "figures"} <= names

@@ -15,14 +15,14 @@ RUN = arguments("effusion", FEW_PATIENTS, "effusion.training.epochs=8")
 def runs(client):
     """Return the runs of the pipeline ``effusion``, the newest first."""
     experiment = client.get_experiment_by_name(MODEL)
-    query = {"filter_string": "attributes.run_name = 'effusion'", "order_by": ["attributes.start_time DESC"]}
+    query = {"filter_string": "tags.pipeline = 'effusion'", "order_by": ["attributes.start_time DESC"]}
     return list(client.search_runs([experiment.experiment_id], **query))
 
 
 def epochs_at(server):
     """Return the duration of each epoch of the newest run, from the server's database."""
     newest = "SELECT run_uuid FROM runs ORDER BY start_time DESC LIMIT 1"
-    query = f"SELECT step, value FROM metrics WHERE key = 'epoch/seconds' AND run_uuid = ({newest}) ORDER BY step"
+    query = f"SELECT step, value FROM metrics WHERE key = 'training/seconds' AND run_uuid = ({newest}) ORDER BY step"
     with closing(server.database()) as database:
         return dict(database.execute(query))
 

@@ -39,7 +39,7 @@ def test_trials_are_nested_runs_that_never_saw_a_test_image(tuned, reporting):
     assert set(trials["run_id"]) <= set(nested)
     for run in nested.values():
         assert not [name for name in run.data.metrics if name.startswith("test/")]
-    assert any("epoch/val_auc" in run.data.metrics for run in nested.values())
+    assert any("training/val_auc" in run.data.metrics for run in nested.values())
 
 
 def test_a_run_takes_the_best_parameters_from_the_config_file(tuned, kedro, reporting):

@@ -27,8 +27,10 @@ def store(request, tmp_path_factory, empty_database):
 def metrics():
     """The metrics of a model on phantoms."""
     measures = {"auc": {"value": 0.875, "low": 0.75, "high": 0.9375}, "precision": {"value": None}}
+    measures["brier"] = {"value": 0.125, "low": None, "high": None}
     document = {"task": "effusion", "split": "test", "phantom": True, "images_digest": "f" * 64, "n_images": 40}
-    return {**document, "n_patients": None, "thresholds": {"effusion": 0.375}, "metrics": measures}
+    per_class = {"per_class": {"effusion": measures}, "support": {"effusion": {"n_positive": 15}}}
+    return {**document, "n_patients": None, "thresholds": {"effusion": 0.375}, "metrics": measures, **per_class}
 
 
 @pytest.fixture

@@ -8,7 +8,13 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.tracking import model_index
 
 PROVENANCE = {"task": "effusion", "images": "real", "test_digest": "f" * 64, "data_digest": "d" * 64}
-METRICS = {"test/n_images": 40, "test/auc": 0.875, "test/auc_low": 0.75, "test/auc_high": 0.9375, "epoch/loss": 0.5}
+METRICS = {
+    "test/n_images": 40,
+    "test/auc": 0.875,
+    "test/auc_low": 0.75,
+    "test_details/auc_high": 0.9375,
+    "training/loss": 0.5,
+}
 
 
 def log(name, *, parent=None, status="FINISHED", **metrics):

@@ -65,8 +65,8 @@ def test_a_decision_stays_until_the_version_is_decided_again(version):
 def test_long_reasons_are_cut(version):
     promotion_records.note_reasons(*version, ["x" * 6000], trained_by="7", drift="warn")
     assert (len(tags(*version)["decision_reasons"]), tags(*version)["drift"]) == (5000, "warn")
-    promotion_records.note_stop(["Without a run."])
+    promotion_records.note_stop("cxr-x", ["Without a run."])
     with mlflow.start_run() as run:
-        promotion_records.note_stop(["x" * 6000])
+        promotion_records.note_stop("cxr-x", ["x" * 6000])
     stopped = mlflow.MlflowClient().get_run(run.info.run_id).data.tags
     assert (stopped["decision"], len(stopped["decision_reasons"])) == ("stopped", 5000)

@@ -1,10 +1,10 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import numpy as np
 import pytest
 
-from cxr_pipeline.evaluation.evaluate import flatten_metrics
 from cxr_pipeline.tracking import runs
 
 pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True, scope="module")
@@ -29,7 +29,9 @@ def test_a_run_starts_in_a_new_or_deleted_experiment_with_its_own_artifacts(star
     run_id = start("cxr-new", parent="p" * 32, env="demo", long="x" * 9000)
     assert runs.active_run_id() == run_id
     run = mlflow.get_run(run_id)
-    assert mlflow.get_experiment(run.info.experiment_id).name == "cxr-new"
+    experiment = mlflow.get_experiment(run.info.experiment_id)
+    assert experiment.name == "cxr-new"
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     location = str(tmp_path) if mlflow.get_tracking_uri().startswith("sqlite") else "mlflow-artifacts:/"
     assert run.info.artifact_uri.startswith(location)
     assert len(run.info.run_name) == 250
@@ -68,8 +70,8 @@ def test_everything_is_logged_from_other_threads_too(start, tmp_path):
     found, client = mlflow.get_run(run_id), mlflow.MlflowClient()
     assert (len(found.data.params), found.data.params["p2.129"], found.data.params["long1"]) == (262, "129", "x" * 6000)
     assert (found.data.tags["t1"], found.data.tags["t2"]) == ("1", "2")
-    assert set(found.data.metrics) == {"epoch/loss"}
-    epochs = {(point.step, point.value) for point in client.get_metric_history(run_id, "epoch/loss")}
+    assert set(found.data.metrics) == {"training/loss"}
+    epochs = {(point.step, point.value) for point in client.get_metric_history(run_id, "training/loss")}
     assert epochs == {(1, 1.0), (2, 0.5)}
     assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/pages2/report.html") == "report"
 
@@ -78,9 +80,26 @@ def test_the_summary_is_logged_as_metrics_and_tags(metrics):
     with mlflow.start_run() as run:
         runs.log_summary(metrics, data_digest="d" * 64)
     logged = mlflow.get_run(run.info.run_id).data
-    assert logged.metrics == flatten_metrics(metrics)
+    assert logged.metrics == {
+        **{"test/auc": 0.875, "test/n_images": 40, "threshold/effusion": 0.375},
+        **{"test_details/auc_low": 0.75, "test_details/auc_high": 0.9375, "test_details/brier": 0.125},
+    }
     expected = {"task": "effusion", "images": "phantom", "test_digest": "f" * 64, "data_digest": "d" * 64}
     assert expected.items() <= logged.tags.items()
+
+
+def test_the_images_of_a_run_are_inputs_with_their_digest_and_counts(start, metrics):
+    run_id = start()
+    runs.log_images("training", digest="a" * 64, n_images=80, counts={"patients": 9})
+    runs.log_summary(metrics, data_digest="d" * 64)
+    runs.log_summary(metrics, data_digest="d" * 64)
+    found = mlflow.get_run(run_id).inputs.dataset_inputs
+    inputs = {entry.dataset.name: (entry.dataset.digest, json.loads(entry.dataset.profile)) for entry in found}
+    assert len(found) == 2
+    assert inputs == {
+        "training images": ("a" * 8, {"num_rows": 80, "patients": 9}),
+        "test images": ("f" * 8, {"num_rows": 40, "patients": None, "effusion": 15}),
+    }
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])

@@ -25,7 +25,7 @@ from cxr_pipeline.evaluation.intervals import (
     mean_estimate,
     number_patients,
 )
-from cxr_pipeline.evaluation.metrics import METRICS, draw_weights, nanmean, percentile_interval
+from cxr_pipeline.evaluation.metrics import HEADLINE, METRICS, draw_weights, nanmean, percentile_interval
 from cxr_pipeline.evaluation.score_tables import Scores, columns_of, decide, patients_of
 
 # The row of the classification report with the means over the outputs; no class may have this name.
@@ -190,21 +190,26 @@ def flatten_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Flatten ``metrics.json`` to names that are suitable for MLflow.
 
     Returns:
-        ``<split>/<metric>`` with ``_low`` and ``_high``, or ``_too_few_patients``; ``<split>/<class>/<metric>`` for
-        each class; ``<split>/n_images``, ``n_patients`` and ``prevalence``; and ``threshold/<class>``, without
-        undefined values.
+        ``<split>/<metric>`` for the `HEADLINE` metrics, and ``<split>/n_images``; in ``<split>_details/`` the other
+        metrics, ``<metric>_low`` and ``_high``, or ``_too_few_patients``, ``<class>/<metric>`` if there are several
+        classes, ``n_patients`` and ``prevalence``; and ``threshold/<class>``; without undefined values.
     """
-    split = metrics["split"]
-    flat: dict[str, Any] = {f"{split}/{name}": metrics.get(name) for name in ("n_images", "n_patients", "prevalence")}
+    split, details = metrics["split"], f"{metrics['split']}_details"
+    # The UI of MLflow lists the metrics of models in this order.
+    flat: dict[str, Any] = dict.fromkeys(f"{split}/{name}" for name in HEADLINE)
+    flat |= {f"{split}/n_images": metrics["n_images"]}
+    flat |= {f"{details}/{name}": metrics.get(name) for name in ("n_patients", "prevalence")}
     flat |= {f"threshold/{name}": value for name, value in metrics["thresholds"].items()}
-    groups = {split: metrics["metrics"]}
-    groups |= {f"{split}/{name}": measured for name, measured in metrics.get("per_class", {}).items()}
+    per_class = metrics.get("per_class", {})
+    groups = {"": metrics["metrics"]}
+    groups |= {f"{name}/": measured for name, measured in per_class.items()} if len(per_class) > 1 else {}
     for prefix, measured in groups.items():
         for name, interval in measured.items():
-            flat[f"{prefix}/{name}"] = interval["value"]
-            flat[f"{prefix}/{name}_low"] = interval.get("low")
-            flat[f"{prefix}/{name}_high"] = interval.get("high")
-            flat[f"{prefix}/{name}_too_few_patients"] = interval.get("too_few_patients")
+            group = split if not prefix and name in HEADLINE else details
+            flat[f"{group}/{prefix}{name}"] = interval["value"]
+            flat[f"{details}/{prefix}{name}_low"] = interval.get("low")
+            flat[f"{details}/{prefix}{name}_high"] = interval.get("high")
+            flat[f"{details}/{prefix}{name}_too_few_patients"] = interval.get("too_few_patients")
     return numbers_of(flat)
 
 

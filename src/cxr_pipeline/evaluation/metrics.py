@@ -28,6 +28,8 @@ METRICS = (
     "brier",
     "ece",
 )
+# What models are compared by.
+HEADLINE = ("auc", "accuracy", "sensitivity", "specificity", "ece")
 N_BINS = 10
 CHUNK = 2**18
 # Labels held in memory at a time.

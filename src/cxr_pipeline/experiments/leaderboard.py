@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from cxr_pipeline.evaluation.metrics import HEADLINE
 from cxr_pipeline.experiments.digests import WITHOUT_EFFECT, in_blocks
 from cxr_pipeline.report.formatting import HIGH, LOW, TOO_FEW
 
-METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")
 IMAGES = ("real", "phantom")
 
 
@@ -48,7 +48,7 @@ class Entry:
 
 
 AUC_TOO_FEW = f"auc{TOO_FEW}"
-_METRIC_COLUMNS = (*(f"{name}{end}" for name in METRICS for end in ("", LOW, HIGH)), AUC_TOO_FEW)
+_METRIC_COLUMNS = (*(f"{name}{end}" for name in HEADLINE for end in ("", LOW, HIGH)), AUC_TOO_FEW)
 _TYPES = {
     **dict.fromkeys(("group", "rank"), "Int64"),
     **dict.fromkeys(("kind", "name", "aliases", "task", "images"), "str"),

@@ -76,7 +76,7 @@ def move_aliases(promotion: Mapping[str, Any]) -> dict[str, int | None]:
     model = promotion["model"]
     if not promotion.get("challenger"):
         if "decision" in promotion:
-            promotion_records.note_stop(promotion["reasons"])
+            promotion_records.note_stop(model, promotion["reasons"])
         return aliases.aliases_of(model)
     version, champion, drift = promotion["challenger"]["version"], promotion["champion"], promotion["drift"]
     verdict = drift["verdict"] if drift else None

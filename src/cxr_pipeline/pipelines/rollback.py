@@ -4,7 +4,7 @@ import logging
 
 from cxr_pipeline.framework.config import Sources, Task
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
-from cxr_pipeline.tracking import aliases, runs
+from cxr_pipeline.tracking import aliases, runs, webhook
 
 logger = logging.getLogger(__name__)
 
@@ -14,7 +14,9 @@ def roll_back(task: Task, sources: Sources) -> dict[str, int | None]:
     model = aliases.model_name(task.name, phantom=sources.phantom)
     champion, withdrawn = aliases.roll_back(model)
     runs.set_tags({"champion": f"{model} {champion}", aliases.ROLLED_BACK: f"{model} {withdrawn}"})
-    logger.info("%s %d is the champion again; version %d is no longer in use.", model, champion, withdrawn)
+    text = f"{model} {champion} is the champion again; version {withdrawn} is no longer in use."
+    logger.info("%s", text)
+    webhook.notify("rolled back", model, text, version=champion, previous=withdrawn, run_id=runs.active_run_id())
     return aliases.aliases_of(model)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.splits import count_splits, select_split
+from cxr_pipeline.experiments.digests import table_digest
 from cxr_pipeline.framework.config import Augmentation, Folders, Network, Task, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.tracking import runs
@@ -30,6 +32,9 @@ def fit_model(
         runs.log_epoch(row)
         run_epoch_callback(row)
 
+    counts = count_splits(manifest, splits, tuple(task.classes))["train"]
+    images = select_split(manifest, splits, "train")[["sha256", *(f"label_{name}" for name in task.classes)]]
+    runs.log_images("training", digest=table_digest(images), n_images=len(images), counts=counts)
     train, validation = image_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
     return fit(
         model=model.build(size=enhanced_images.recipe.size, task=task, training=training, raw=folders.raw),

@@ -8,7 +8,7 @@ from typing import Any
 import mlflow
 
 from cxr_pipeline.experiments.leaderboard import Entry
-from cxr_pipeline.tracking.runs import find_run
+from cxr_pipeline.tracking.runs import CELL, PIPELINE, find_run
 from cxr_pipeline.tracking.server import connect, run_url, version_url
 from cxr_pipeline.tracking.versions import no_version
 
@@ -58,7 +58,8 @@ def measured_models() -> list[Entry]:
     registered = {version.run_id for version in versions}
     cells = [run for key, run in runs.items() if _PARENT in run.data.tags and key not in registered]
     parents = {run.data.tags[_PARENT] for run in cells}
-    names = {parent: run.info.run_name for parent in parents if (run := runs.get(parent) or find_run(parent))}
+    found = {parent: run for parent in parents if (run := runs.get(parent) or find_run(parent))}
+    names = {parent: run.data.tags.get(PIPELINE, run.info.run_name) for parent, run in found.items()}
     return [*versions, *(_cell(run, names.get(run.data.tags[_PARENT])) for run in cells)]
 
 
@@ -94,7 +95,7 @@ def _registered_versions(models: str, runs: Mapping[str, Any]) -> list[VersionRe
 def _cell(run: Any, parent: str | None) -> Entry:
     return Entry(
         kind="cell",
-        name=": ".join(filter(None, (parent, run.info.run_name))),
+        name=": ".join(filter(None, (parent, run.data.tags.get(CELL, run.info.run_name)))),
         date=_to_datetime(run.info.end_time or run.info.start_time),
         unfinished=None if run.info.status == "FINISHED" else run.info.status.lower(),
         **_provenance(run.data.tags),
@@ -111,8 +112,8 @@ def _results(run: Any) -> dict[str, Any]:
     if run is None:
         return {"metrics": {}, "parameters": {}, "experiment_id": None, "run_id": None}
     ids = {"experiment_id": run.info.experiment_id, "run_id": run.info.run_id}
-    logged = run.data.metrics.items()
-    metrics = {name.removeprefix("test/"): value for name, value in logged if name.startswith("test/")}
+    groups = ("test/", "test_details/")
+    metrics = {n.partition("/")[2]: value for n, value in run.data.metrics.items() if n.startswith(groups)}
     url = run_url(mlflow.get_tracking_uri(), **ids)
     return {"metrics": metrics, "parameters": dict(run.data.params), "run_url": url, **ids}
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import mlflow
 
 from cxr_pipeline.deployment.classifier import ImageClassifier
-from cxr_pipeline.tracking import runs
-from cxr_pipeline.tracking.aliases import ROLLED_BACK
+from cxr_pipeline.tracking import runs, webhook
+from cxr_pipeline.tracking.aliases import PREVIOUS, ROLLED_BACK, aliases_of
 from cxr_pipeline.tracking.versions import load_classifier
 
 # Tags of a version. DECISION is set last, so that it marks a completed promotion stage.
@@ -63,6 +63,8 @@ def note_decision(name: str, version: int, *, promoted: bool) -> None:
     decision = PROMOTED if promoted else KEPT
     mlflow.MlflowClient().set_model_version_tag(name, str(version), DECISION, decision)
     runs.set_tags({DECISION: decision})
+    if promoted:
+        _announce(name, version)
 
 
 def finish_decision(name: str, champion: int) -> None:
@@ -70,8 +72,19 @@ def finish_decision(name: str, champion: int) -> None:
     tags = mlflow.MlflowClient().get_model_version(name, str(champion)).tags
     if TRAINED_BY in tags and DECISION not in tags:
         mlflow.MlflowClient().set_model_version_tag(name, str(champion), DECISION, PROMOTED)
+        _announce(name, champion)
 
 
-def note_stop(reasons: Sequence[str]) -> None:
-    """Tag the active run with the reasons why the retraining stopped; do nothing without an active run."""
-    runs.set_tags({DECISION: STOPPED, REASONS: " ".join(reasons)[:_LONGEST_TAG]})
+def _announce(name: str, champion: int) -> None:
+    tags = mlflow.MlflowClient().get_model_version(name, str(champion)).tags
+    reasons, run_id = tags.get(REASONS, ""), tags.get(DECIDED_IN)
+    details = {"version": champion, "previous": aliases_of(name)[PREVIOUS], "reasons": reasons, "run_id": run_id}
+    webhook.notify("promoted", name, f"{name} {champion} is the new champion. {reasons}", **details)
+
+
+def note_stop(name: str, reasons: Sequence[str]) -> None:
+    """Tag the active run with the reasons why the retraining of a model stopped."""
+    why = " ".join(reasons)
+    runs.set_tags({DECISION: STOPPED, REASONS: why[:_LONGEST_TAG]})
+    text = f"The retraining of {name} was stopped. {why}"
+    webhook.notify("stopped", name, text, reasons=why, run_id=runs.active_run_id())

@@ -4,17 +4,19 @@ Every function that logs does nothing without a run. If MLflow does not answer, 
 the same command resumes from the files on disk.
 """
 
+import json
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from cxr_pipeline.evaluation.evaluate import flatten_metrics, numbers_of
+from cxr_pipeline.tracking.experiments import describe_experiment
 from cxr_pipeline.tracking.server import exclusive, impatient, is_server, reason, run_url
 
 _log = logging.getLogger(__name__)
@@ -23,6 +25,9 @@ _log = logging.getLogger(__name__)
 _LONGEST_NAME = 250
 # The tags of a run that name its data folder and the run above it.
 _FOLDER, _PARENT = "data_folder", "mlflow.parentRunId"
+# The tags of a run that name its pipeline, or the cell of an experiment.
+PIPELINE, CELL = "pipeline", "cell"
+_SHORT_DIGEST = 8  # as MLflow's own digests of datasets
 
 
 @dataclass
@@ -55,6 +60,7 @@ def start_run(
         elif found is not None and found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         experiment_id = mlflow.set_experiment(experiment).experiment_id
+        describe_experiment(client, experiment_id)
     _end_killed_runs(client, experiment_id, f"tags.{_FOLDER} = '{folder}'")
     # Set when the run is created, so that it is found even if this process is killed right afterwards.
     first_tags = {_FOLDER: folder} | ({_PARENT: parent} if parent else {})
@@ -130,13 +136,34 @@ def nest_run(run_id: str, parent: str) -> None:
 
 
 def log_epoch(values: Mapping[str, float | int | str]) -> None:
-    """Log a row of ``history`` as the metrics ``epoch/<name>``, at the step ``epoch``."""
-    numbers = {f"epoch/{name}": value for name, value in values.items() if name != "epoch"}
+    """Log a row of ``history`` as the metrics ``training/<name>``, at the step ``epoch``."""
+    numbers = {f"training/{name}": value for name, value in values.items() if name != "epoch"}
     _log_metrics(numbers, step=int(values["epoch"]))
 
 
+def log_images(context: Literal["training", "test"], *, digest: str, n_images: int, counts: Mapping[str, Any]) -> None:
+    """Log the training or test images as an input of the run: their digest and counts, without any name or path."""
+    if run_id := active_run_id():
+        dataset = Dataset(
+            _dataset(context),
+            digest[:_SHORT_DIGEST],
+            "code",
+            "{}",
+            profile=json.dumps({"num_rows": n_images, **counts}),
+        )
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
+        mlflow.MlflowClient().log_inputs(run_id, inputs)
+
+
+def _dataset(context: str) -> str:
+    return f"{context} images"
+
+
 def log_summary(metrics: Mapping[str, Any], *, data_digest: str) -> None:
-    """Log the content of ``metrics.json``, as metrics such as ``test/auc_low`` and tags by which runs are compared."""
+    """Log ``metrics.json``: the test images, metrics such as ``test/auc``, and tags by which runs are compared."""
+    n_positive = {name: counts["n_positive"] for name, counts in metrics.get("support", {}).items()}
+    counts = {"patients": metrics.get("n_patients"), **n_positive}
+    log_images("test", digest=metrics["images_digest"], n_images=metrics["n_images"], counts=counts)
     _log_metrics(flatten_metrics(metrics), step=0)
     set_tags(
         {
@@ -148,9 +175,17 @@ def log_summary(metrics: Mapping[str, Any], *, data_digest: str) -> None:
     )
 
 
-def _log_metrics(values: Mapping[str, Any], *, step: int) -> None:
+def log_model_metrics(metrics: Mapping[str, Any], model_id: str) -> None:
+    """Log the metrics ``test/...`` for a logged model, so that the UI lists them with the model and its test images."""
+    values = {name: value for name, value in flatten_metrics(metrics).items() if name.startswith("test/")}
+    of_dataset = {"dataset_name": _dataset("test"), "dataset_digest": metrics["images_digest"][:_SHORT_DIGEST]}
+    _log_metrics(values, step=0, model_id=model_id, **of_dataset)
+
+
+def _log_metrics(values: Mapping[str, Any], *, step: int, **about: str) -> None:
     now = time.time_ns() // 1_000_000
-    _log_batch(metrics=[Metric(name, value, now, step) for name, value in numbers_of(values).items()])
+    numbers = numbers_of(values).items()
+    _log_batch(metrics=[Metric(name, value, now, step, run_id=active_run_id(), **about) for name, value in numbers])
 
 
 def log_params(params: Mapping[str, Any]) -> None:

@@ -19,8 +19,8 @@ from cxr_pipeline.common.mappings import hide_passwords
 from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.report.formatting import shorten
 from cxr_pipeline.report.pages.report import short_card
+from cxr_pipeline.tracking import runs
 from cxr_pipeline.tracking.aliases import CHAMPION, aliases_of, model_name, task_and_environment
-from cxr_pipeline.tracking.runs import active_run_id, url_of
 from cxr_pipeline.tracking.server import is_unavailable, reason, without_password
 
 # Tag with the warnings about a version, and the maximum length of a tag or description in MLflow's databases.
@@ -53,9 +53,12 @@ def register_version(
         # pyfunc.log_model does not pass run_id, and would start another run in a thread without an active run.
         logged = mlflow.models.Model.log(
             artifact_path=None,
-            name=name,
+            # The name by which the UI tells the models of an experiment apart.
+            name=f"{classifier.model.name}_{recipe.size}px",
             flavor=mlflow.pyfunc,
-            run_id=active_run_id(),
+            run_id=runs.active_run_id(),
+            # A step without metrics: MLflow would copy all metrics of step 0 to the model, hundreds for many classes.
+            step=-1,
             python_model=serving.__file__,
             artifacts={"classifier": str(Path(folder, "classifier"))},
             code_paths=[str(Path(cxr_pipeline.__file__).parent)],
@@ -65,6 +68,7 @@ def register_version(
             model_config=serving.limits_of(recipe),
             tags=tags,
         )
+    runs.log_model_metrics(metrics, logged.model_id)
     # MLflow adds the copy of this package to the import path when it checks the model.
     sys.path[:] = import_path
     with redirect_stderr(io.StringIO()):  # MLflow prints two lines, which the summary of the run repeats.
@@ -76,7 +80,7 @@ def register_version(
         "version": number,
         "uri": f"models:/{name}/{number}",
         "run_id": logged.run_id,
-        "run_url": url_of(logged.run_id),
+        "run_url": runs.url_of(logged.run_id),
         "digest": classifier.digest,
         "git_commit": tags["git_commit"],
         "registered": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),

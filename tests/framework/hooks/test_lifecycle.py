@@ -1,5 +1,6 @@
 """The lock of a run, and its MLflow run in a file."""
 
+import re
 import shutil
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +33,7 @@ def hook_in(folder, cell=None):
 
     project = {"data": str(folder), "artifacts": str(folder / "artifacts"), "tracking_uri": "sqlite://"}
     hook = hooks.Lifecycle()
-    loader = Loader(globals=project, parameters={"t": {"model": {}}})
+    loader = Loader(globals=project, parameters={"t": {"model": {"name": "small_cnn"}, "resolution": {"size": 48}}})
     hook.after_context_created(SimpleNamespace(config_loader=loader, env=None))
     return hook
 
@@ -91,11 +92,13 @@ def succeed(*inputs):
 def test_a_run_is_logged_with_parameters_tags_and_artifacts(run, client, tmp_path, runner):
     logged = run(succeed, runner=runner)
     assert client.get_experiment(logged.info.experiment_id).name == "cxr-t"
-    assert (logged.info.run_name, logged.info.status) == ("t_tuning", "FINISHED")
+    assert re.fullmatch(r"t_tuning \d{4}-\d\d-\d\dT\d\d:\d\dZ", logged.info.run_name)
+    assert logged.info.status == "FINISHED"
     assert logged.data.params["tuning.n_trials"] == "3"
     assert logged.data.params["cells.a_ b.epochs"] == "1"
     assert not any("folders" in name for name in logged.data.params)
-    tags = {"task": "t", "images": "real", "env": "demo", "pipeline_names": "['t_tuning']"}
+    options = "--env demo --pipeline=t_tuning --params 'storage=postgresql://me:***@host/studies,cell=null'"
+    tags = {"task": "t", "images": "real", "pipeline": "t_tuning", "kedro_command": f"kedro run {options}"}
     assert tags.items() <= logged.data.tags.items()
     assert "tags" not in logged.data.tags
     assert "secret" not in str(logged.data)
@@ -110,6 +113,7 @@ def test_a_cell_is_nested_below_its_parent_run(run, client):
     assert logged.data.tags["images"] == "phantom"
     assert logged.info.run_name == ("baseline" * 40)[:250]
     assert logged.data.tags["mlflow.parentRunId"] == "p" * 32
+    assert (logged.data.tags["cell"], "kedro_command" in logged.data.tags) == ("baseline" * 40, False)
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
@@ -142,6 +146,11 @@ def start(hook):
     catalog = DataCatalog()
     hook.before_pipeline_run(run_params, pipeline, catalog)
     return catalog
+
+
+def test_the_name_of_a_run_that_trains_has_the_network_and_the_size_of_its_images(started, tmp_path):
+    start(hook_in(tmp_path))
+    assert re.fullmatch(r"t_tuning small_cnn 48px \S+Z", started[0]["name"])
 
 
 def is_free(folder, task="t"):

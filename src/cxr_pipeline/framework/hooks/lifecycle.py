@@ -1,6 +1,7 @@
 """The lock and the MLflow run of a run, from its start to its end."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,7 +14,7 @@ from cxr_pipeline.common.files import remove_leftovers, written_atomically
 from cxr_pipeline.common.locks import RunLock
 from cxr_pipeline.common.mappings import flatten, hide_passwords, json_digest
 from cxr_pipeline.experiments.task_run import CURRENT_RUN, TaskRun
-from cxr_pipeline.framework.hooks.runs import Configured, parameter_blocks, task_of, task_of_node
+from cxr_pipeline.framework.hooks.runs import Configured, command_line, parameter_blocks, task_of, task_of_node
 from cxr_pipeline.tracking import aliases, runs
 
 # Maximum length of the name of a parameter in MLflow, and the characters that are not allowed in it.
@@ -51,17 +52,30 @@ class Lifecycle(Configured):
             remove_leftovers(stage)
         sources = f"params:{task}.sources"
         phantom = sources in catalog and bool(catalog.load(sources).phantom)
-        given = {name: value for name, value in hide_passwords(run_params).items() if value}
         run_id = runs.start_run(
             aliases.model_name(task, phantom=phantom),
-            name=self.cell.get("name") or names,
+            name=self._run_name(self.cell.get("name") or names, task, pipeline),
             folder=_folder_id(folder),
             artifacts=self._config_loader["globals"]["artifacts"],
             parent=self.cell.get("parent_run"),
-            tags={**given, "task": task, "images": "phantom" if phantom else "real"},
+            tags={**self._tags(run_params, names), "task": task, "images": "phantom" if phantom else "real"},
         )
         if CURRENT_RUN in pipeline.inputs():
             catalog[CURRENT_RUN] = MemoryDataset(self._task_run(run_params, task, run_id), copy_mode="assign")
+
+    def _run_name(self, name: str, task: str, pipeline: Pipeline) -> str:
+        """Return, for example, ``effusion densenet121 224px 2026-11-30T20:13Z``; scoring has no network."""
+        network = ""
+        if {f"params:{task}.model", CURRENT_RUN} & pipeline.inputs():
+            parameters = self._config_loader["parameters"][task]
+            network = f" {parameters['model']['name']} {parameters['resolution']['size']}px"
+        return f"{name}{network} {datetime.now(UTC):%Y-%m-%dT%H:%MZ}"
+
+    def _tags(self, run_params: dict[str, Any], names: str) -> dict[str, str]:
+        """Return the tags that say what was run; no command reproduces the cell of an experiment on its own."""
+        if self.cell:
+            return {runs.PIPELINE: names, runs.CELL: self.cell["name"]}
+        return {runs.PIPELINE: names, "kedro_command": command_line(run_params)}
 
     def _task_run(self, run_params: dict[str, Any], task: str, run_id: str) -> TaskRun:
         return TaskRun(

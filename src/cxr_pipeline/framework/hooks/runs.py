@@ -1,5 +1,7 @@
 """The task, images and configuration of a run, for hooks."""
 
+import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,20 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Node, Pipeline
 
+from cxr_pipeline.common.mappings import flatten, hide_passwords
 from cxr_pipeline.framework.config import Folders, plain
+
+# The options of ``kedro run`` by their names among ``run_params``.
+_OPTIONS = {
+    "pipeline_names": "pipeline",
+    "tags": "tags",
+    "node_names": "nodes",
+    "from_nodes": "from-nodes",
+    "to_nodes": "to-nodes",
+    "from_inputs": "from-inputs",
+    "to_outputs": "to-outputs",
+    "namespaces": "namespaces",
+}
 
 
 class Configured:
@@ -31,7 +46,23 @@ class Configured:
 
     def run_command(self, pipeline: str) -> str:
         """Return the command that runs a pipeline in the environment of this run."""
-        return f"kedro run{f' --env {self._env}' if self._env else ''} --pipeline={pipeline}"
+        return command_line({"env": self._env, "pipeline_names": [pipeline]})
+
+
+def command_line(run_params: Mapping[str, Any]) -> str:
+    """Return the command of a run from Kedro's ``run_params``, without passwords.
+
+    Example:
+        >>> command_line({"env": "demo", "pipeline_names": ["effusion"], "runtime_params": {"effusion": {"a": [1]}}})
+        "kedro run --env demo --pipeline=effusion --params 'effusion.a=[1]'"
+    """
+    given = {name: value for name, value in hide_passwords(run_params).items() if value}
+    parts = ["kedro", "run", *(["--env", given["env"]] if "env" in given else [])]
+    parts += [f"--{option}={','.join(given[name])}" for name, option in _OPTIONS.items() if name in given]
+    parts += ["--only-missing-outputs"] if "only_missing_outputs" in given else []
+    values = flatten(given.get("runtime_params", {})).items()
+    text = [f"{name}={value if isinstance(value, str) else json.dumps(value, default=str)}" for name, value in values]
+    return shlex.join([*parts, "--params", ",".join(text)] if text else parts)
 
 
 def parameter_blocks(inputs: Mapping[str, Any]) -> dict[str, Any]:

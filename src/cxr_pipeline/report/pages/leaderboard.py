@@ -9,11 +9,11 @@ from urllib.parse import quote
 import pandas as pd
 from markupsafe import Markup, escape
 
+from cxr_pipeline.evaluation.metrics import HEADLINE
 from cxr_pipeline.report.figures.intervals import MOST_MODELS, draw_models
 from cxr_pipeline.report.formatting import Document, Link, measure, plural, shorten, wording, words
 from cxr_pipeline.report.page import PHANTOM, RESEARCH, Block, Page, Section, Table, Verdict, records
 
-METRICS = ("auc", "accuracy", "sensitivity", "specificity", "ece")
 KINDS = {"version": "registered version", "cell": "experiment cell"}
 NOT_RANKED = ("model", "reason", "AUC", "date (UTC)", "run")
 LONGEST_VALUE, SHORT_DIGEST = 160, 12
@@ -76,7 +76,7 @@ def _images(row: Document) -> str:
 
 
 def _group(rows: Sequence[Document], number: int) -> Section:
-    usual, (auc, *others) = _parameters(rows[0]), map(words, METRICS)
+    usual, (auc, *others) = _parameters(rows[0]), map(words, HEADLINE)
     columns = ("rank", "model", auc, "overlaps first", *others)
     metrics = Table(columns, [_metrics(row) for row in rows], "measured")
     columns = ("rank", "model", *["parameters that differ"] * bool(usual), "data digest", "date (UTC)", "run")
@@ -95,7 +95,7 @@ def _group(rows: Sequence[Document], number: int) -> Section:
 
 def _metrics(row: Document) -> tuple[Any, ...]:
     overlaps = row["interval_overlaps_first"]
-    auc, *others = (row[name] or "" for name in METRICS)
+    auc, *others = (row[name] or "" for name in HEADLINE)
     return int(row["rank"]), _model(row), auc, "" if overlaps is None else bool(overlaps), *others
 
 
