@@ -1,3 +1,4 @@
+import re
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,20 @@ pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True,
 
 SIZE = 32
 NAME = "cxr-effusion-demo"
+<<<<<<< HEAD
+=======
+METRICS = {
+    "task": "effusion",
+    "split": "test",
+    "images_digest": "f" * 64,
+    "n_images": 40,
+    "n_patients": None,
+    "thresholds": {"effusion": 0.375},
+    "metrics": {"auc": {"value": 0.875, "low": 0.75, "high": 0.9375}},
+}
+
+
+>>>>>>> e32fc00 (Page about MLflow and its UI; runs have the description of their version; webhook documented)
 # The second one is longer than a tag can be.
 WARNINGS = ["The model has collapsed.", "word " * 1000]
 TAG = f"The model has collapsed. {'word ' * 1000}"[:4999] + "…"
@@ -41,6 +56,12 @@ def test_a_version_has_the_provenance_of_its_model(registered):
     assert version.run_id == registered["run_id"]
     assert version.tags == {**PROVENANCE, "digest": registered["digest"], "git_commit": "abc", "warnings": TAG}
     assert "AUC 0.875 on 40 test phantom images; this says nothing about patients" in version.description
+    model = mlflow.get_logged_model(version.source.removeprefix("models:/"))
+    assert re.fullmatch(rf".+_{SIZE}px", model.name)
+    logged = {(metric.key, metric.value, metric.dataset_name, metric.dataset_digest) for metric in model.metrics}
+    test_images = ("test images", "f" * 8)
+    assert logged == {("test/auc", 0.875, *test_images), ("test/n_images", 40, *test_images)}
+    assert mlflow.get_run(registered["run_id"]).data.tags["mlflow.note.content"] == version.description
     assert "model_card.md" in version.description.partition("\n\nThe model has collapsed.\n\n")[0]
     assert len(version.description) == 5000
     assert registered["git_commit"] == "abc"

@@ -28,6 +28,7 @@ def score_images(
     images = find_images(scoring.folder, key=f"{task.name}.scoring.folder")
     name = aliases.model_name(task.name, phantom=sources.phantom)
     version, chosen = versions.choose_version(name, scoring.model)
+    version.tag_run()
     _log.info("Images are scored by %s: %s.", version.uri, chosen)
     classifier = versions.load_classifier(version.uri)
     classifier.check_classes(task.kind, tuple(task.classes), model=f"The model named by {task.name}.scoring.model")

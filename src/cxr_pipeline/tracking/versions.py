@@ -74,7 +74,9 @@ def register_version(
     with redirect_stderr(io.StringIO()):  # MLflow prints two lines, which the summary of the run repeats.
         number = int(mlflow.register_model(logged.model_uri, name, tags=tags).version)
     card = short_card(metrics, warnings, kind=rule.kind, classes=rule.classes, phantom=phantom)
-    mlflow.MlflowClient().update_model_version(name, str(number), shorten(card, _LONGEST))
+    description = shorten(card, _LONGEST)
+    mlflow.MlflowClient().update_model_version(name, str(number), description)
+    runs.set_tags({"mlflow.note.content": description})  # the description of the run
     return {
         "name": name,
         "version": number,
@@ -120,6 +122,10 @@ class ModelVersion:
     name: str | None = None
     version: int | None = None
     run_id: str | None = None
+
+    def tag_run(self) -> None:
+        """Tag the run of this process as one that uses this version, by which the UI tells runs of scoring apart."""
+        runs.set_tags({"version": f"{self.name} {self.version}" if self.name else self.uri})
 
 
 def resolve_version(uri: str) -> ModelVersion:

@@ -74,7 +74,7 @@ class Lifecycle(Configured):
     def _tags(self, run_params: dict[str, Any], names: str) -> dict[str, str]:
         """Return the tags that say what was run; no command reproduces the cell of an experiment on its own."""
         if self.cell:
-            return {runs.PIPELINE: names, runs.CELL: self.cell["name"]}
+            return {runs.PIPELINE: names, runs.CELL: self.cell.get("name", names)}
         return {runs.PIPELINE: names, "kedro_command": command_line(run_params)}
 
     def _task_run(self, run_params: dict[str, Any], task: str, run_id: str) -> TaskRun:
