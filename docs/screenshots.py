@@ -21,11 +21,15 @@ from urllib.parse import quote
 import mlflow
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from cxr_pipeline.tracking.experiments import pages_of_runs
+
 PROJECT = Path(__file__).parents[1]
 IMAGES = PROJECT / "docs" / "images"
 STORE = f"sqlite:///{PROJECT / 'mlflow.db'}"
 # Seconds to wait for a page: both applications keep polling their server, so the network never becomes idle.
-SECONDS = 15
+SECONDS = 25
+# Opens the pages of MLflow for model training, not those for generative AI.
+TRAINING = "workflowType=machine_learning"
 # What kedro-viz shows on top of its graph.
 OVERLAYS = ".pipeline-global-toolbar, .pipeline-toolbar, .pipeline-minimap, .update-reminder-unexpanded, .feature-hints"
 
@@ -53,31 +57,32 @@ def capture_stages(browser: Browser, task: str) -> None:
 
 
 def capture_experiments(browser: Browser, task: str) -> None:
-    """Take the screenshots of runs, compared runs and versions of a task in the MLflow UI."""
+    """Take the screenshots of runs, the runs of the two newest versions, and versions of a task in the MLflow UI."""
     client, name = mlflow.MlflowClient(STORE), f"cxr-{task}"
+    mlflow.set_tracking_uri(STORE)
     experiment = client.get_experiment_by_name(name).experiment_id
-    latest = {"order_by": ["attributes.start_time DESC"], "max_results": 1}
-    ablation = client.search_runs([experiment], f"attributes.run_name = '{task}_ablation'", **latest)[0].info.run_id
-    cells = client.search_runs(
-        [experiment], f"tags.mlflow.parentRunId = '{ablation}'", order_by=["attributes.start_time"]
-    )
-    compared = quote("[" + ",".join(f'"{cell.info.run_id}"' for cell in cells[:4]) + "]")
+    newest = client.search_model_versions(f"name='{name}'", order_by=["version_number DESC"], max_results=2)
+    compared = quote("[" + ",".join(f'"{version.run_id}"' for version in newest) + "]")
     experiments = quote(f'["{experiment}"]')
     with server("mlflow", "server", "--backend-store-uri", STORE, page="/health") as address:
         page = browser.new_page(viewport={"width": 1500, "height": 900}, device_scale_factor=1)
-        capture(page, f"{address}/#/experiments/{experiment}/runs", "mlflow-runs", expand=f"{task}_ablation")
-        capture(page, f"{address}/#/compare-runs?runs={compared}&experiments={experiments}", "mlflow-compare")
-        capture(page, f"{address}/#/models/{name}", "mlflow-versions")
+        capture(page, pages_of_runs(address)[name], "mlflow-runs")
+        query = f"runs={compared}&experiments={experiments}&{TRAINING}"
+        capture(page, f"{address}/#/compare-runs?{query}", "mlflow-compare", differences=True)
+        capture(page, f"{address}/#/models/{name}?{TRAINING}", "mlflow-versions")
 
 
-def capture(page: Page, address: str, name: str, *, expand: str | None = None) -> None:
-    """Open a page of the MLflow UI, expand the run called ``expand``, and save the screenshot."""
+def capture(page: Page, address: str, name: str, *, differences: bool = False) -> None:
+    """Open a page of the MLflow UI, show only the ``differences`` of compared runs, and save the screenshot."""
     page.goto(address, wait_until="domcontentloaded")
     page.wait_for_timeout(SECONDS * 1000)
     for panel in page.locator("[data-component-id='mlflow.assistant.chat_panel.close']").all():
-        panel.click()
-    if expand:
-        page.locator(f"[role=gridcell]:has-text('{expand}') button").first.click()
+        panel.dispatch_event("click")
+    if differences:
+        page.get_by_role("button", name="Visualizations").click()
+        for switch in page.get_by_role("switch").all():
+            switch.click()
+        page.get_by_role("heading").first.scroll_into_view_if_needed()
     page.wait_for_timeout(2000)
     page.screenshot(path=IMAGES / f"{name}.png")
 

@@ -16,20 +16,6 @@ pytestmark = pytest.mark.parametrize("store", ["file", "server"], indirect=True,
 
 SIZE = 32
 NAME = "cxr-effusion-demo"
-<<<<<<< HEAD
-=======
-METRICS = {
-    "task": "effusion",
-    "split": "test",
-    "images_digest": "f" * 64,
-    "n_images": 40,
-    "n_patients": None,
-    "thresholds": {"effusion": 0.375},
-    "metrics": {"auc": {"value": 0.875, "low": 0.75, "high": 0.9375}},
-}
-
-
->>>>>>> e32fc00 (Page about MLflow and its UI; runs have the description of their version; webhook documented)
 # The second one is longer than a tag can be.
 WARNINGS = ["The model has collapsed.", "word " * 1000]
 TAG = f"The model has collapsed. {'word ' * 1000}"[:4999] + "…"
