@@ -40,7 +40,7 @@ def test_parameters_of_the_command_line_are_merged_over_those_of_a_file(monkeypa
         (("run", "--runner=ParallelRunner"), "ParallelRunner cannot be used"),
         (("run", "--nope"), "kedro run --help"),
         (("run", "--conf-source", "nowhere"), "Path 'nowhere' does not exist"),
-        (("lineage", "efusion"), "'efusion' is not one of 'effusion'"),
+        (("lineage", "efusion"), "there is no task 'efusion', expected one of effusion"),
         (("jupyter", "lba"), "No such command 'lba'"),
     ],
 )
@@ -58,7 +58,12 @@ def test_wrong_arguments_end_with_one_line(monkeypatch, arguments, words):
     ("folder", "arguments", "status", "printed"),
     [
         ("", ("run",), 2, "Error: {} is not in a Kedro project. Change to the folder of the project: cd FOLDER"),
-        ("project/data", ("lineage", "x"), 2, "Error: Invalid value for 'TASK': 'x' is not one of"),
+        (
+            "project/data",
+            ("lineage", "x"),
+            2,
+            "Error: Invalid value for 'TASK': there is no task 'x', expected one of effusion",
+        ),
     ],
 )
 def test_a_command_prints_one_line_outside_a_project_and_in_its_subfolders(
