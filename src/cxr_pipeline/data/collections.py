@@ -51,7 +51,7 @@ class Collection:
     title: str
     path: str
     page: str
-    images: str = "unknown"
+    images: str = ""
     licence: str = ""
     citation: str = ""
     terms: str | None = None

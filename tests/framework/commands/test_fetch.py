@@ -43,7 +43,7 @@ def test_a_killed_download_is_resumed_and_the_next_command_is_printed(project, s
 @pytest.mark.parametrize(
     ("arguments", "status", "line"),
     [
-        ([], 0, "kermany             1.2 GB        Chest X-rays of children with and without pneumonia"),
+        ([], 0, "kermany             1.2 GB        5,856 images    Chest X-rays of children with and"),
         (["kermani"], 1, "Did you mean kermany?"),
         (["chexpert"], 1, "it needs an account at Stanford AIMI and its research use agreement. Get it at https://"),
         (

@@ -69,7 +69,8 @@ def _overview(collection: "Collection") -> str:
 
     n_bytes = collection.n_bytes
     size = "by hand" if collection.terms else "unknown size" if n_bytes is None else format_bytes(n_bytes)
-    return f"{collection.name:<20}{size:<14}{collection.title}"
+    images = f"{collection.images} images" if collection.images else ""
+    return f"{collection.name:<20}{size:<14}{images:<16}{collection.title}"
 
 
 def _next_steps(collection: "Collection", raw: Path, tasks: Mapping[str, Any], options: str) -> list[str]:
