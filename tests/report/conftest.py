@@ -30,11 +30,11 @@ def drawn(monkeypatch):
 
 
 # Keys of documents have underscores, or start with the n of a number. Names of files, pipelines and parameters, which
-# have underscores too, stand beside a dot or an equals sign, or in tables of parameters.
+# have underscores too, stand beside a dot or an equals sign, in quotation marks, or are marked as code.
 RAW_KEY = re.compile(
     r'(?<![\w.=/"-])(?:[a-z0-9]+_)+[a-z0-9]+(?![\w.(/"])|\bn (?:images|patients|known|positive|parameters)\b'
 )
-NAMES = re.compile(r"\w+_(?:ablation|tuning): |\[y\]\(z\)")
+NAMES = re.compile(r"“[^”]*”|\w+_(?:ablation|tuning): |\[y\]\(z\)")
 
 
 def find_raw_keys(text):
@@ -68,8 +68,8 @@ class HtmlPage(HTMLParser):
         self.elements.append((tag, attributes))
         if tag in ("section", "title", "style"):
             self._section = attributes.get("id") or tag
-        if tag == "div":
-            self._in_code = "code" in attributes.get("class", "").split()
+        if tag in ("div", "code"):
+            self._in_code = tag == "code" or "code" in attributes.get("class", "").split()
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -83,7 +83,7 @@ class HtmlPage(HTMLParser):
             cell = " ".join(self.rows[-1][-1].split())
             assert self._in_code or wording()["words"].get(cell, cell) == cell
             self._in_cell = False
-        if tag == "div":
+        if tag in ("div", "code"):
             self._in_code = False
 
     def handle_data(self, data):

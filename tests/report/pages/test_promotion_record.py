@@ -98,7 +98,7 @@ def test_the_record_of_a_stop_has_the_reason_the_champion_and_the_page_of_the_dr
         "- Champion: cxr-chest 3",
         WHY,
         "- Nothing was trained.",
-        f"Verdict: refuse. {drift['sentence']}",
+        f"Verdict: REFUSE. {drift['sentence']}",
         f"| pixels | brightness | KS distance | {drift['families'][0]['tests'][0]['effect']:.3f} | refuse |",
         f"- {drift['families'][3]['notes'][0]}",
     ):

@@ -18,7 +18,7 @@ KINDS = {"version": "registered version", "cell": "experiment cell"}
 NOT_RANKED = ("model", "reason", "AUC", "date (UTC)", "run")
 LONGEST_VALUE, SHORT_DIGEST = 160, 12
 LOCAL_UI = "http://127.0.0.1:5000"
-BREAK, SAME, DIFFERENT = Markup("<br>"), Markup("{}: {}"), Markup("{}: <b>{}</b>")
+BREAK, SAME, DIFFERENT = Markup("<br>"), Markup("<code>{}: {}</code>"), Markup("<code>{}: <b>{}</b></code>")
 
 
 def render_leaderboard(table: pd.DataFrame) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cxr_pipeline.deployment.promotion import COMPARED, Decision
-from cxr_pipeline.report.formatting import Document, measure, percent, plural, words
+from cxr_pipeline.report.formatting import Document, measure, percent, plural, wording, words
 from cxr_pipeline.report.page import Block, Page, Section, Table, Verdict
 from cxr_pipeline.report.pages.drift import render_drift
 
@@ -152,7 +152,8 @@ def _drift(drift: Document | None) -> list[Section]:
     ]
     notes = list(dict.fromkeys(note for family in drift["families"] for note in family["notes"]))
     table = Table(("", "tested", "measure", "effect", "verdict"), rows)
-    return [Section("Drift of the new images", [f"Verdict: {drift['verdict']}. {drift['sentence']}", table, notes])]
+    verdict = wording()["drift"]["verdicts"][drift["verdict"]]
+    return [Section("Drift of the new images", [f"Verdict: {verdict}. {drift['sentence']}", table, notes])]
 
 
 def _metrics(record: Document) -> list[Block]:

@@ -148,7 +148,7 @@ def _provenance(content: ReportContent) -> Table:
         "git commit of the training": content.version["git_commit"],
     }
     known = {name: value for name, value in facts.items() if value}
-    return Table.of_pairs({**known, **content.versions}, style="long")
+    return Table.of_pairs({**known, **content.versions}, style="code")
 
 
 def _history(history: pd.DataFrame) -> Table | None:

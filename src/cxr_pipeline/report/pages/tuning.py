@@ -39,7 +39,7 @@ def render_tuning(
 ) -> str:
     """Render the page as HTML; ``before`` has the value of each parameter without the search, by dotted name."""
     facts = {"name": study["name"], "direction": study["direction"], "data digest": study["data_digest"]}
-    provenance = Table.of_pairs({**facts, **versions}, style="long")
+    provenance = Table.of_pairs({**facts, **versions}, style="code")
     reasons = trials.loc[trials["state"] == "failed", ["number", "reason"]]
     failed = Table(("trial", "reason"), reasons.to_numpy().tolist(), "long")
     n_complete = int((trials["state"] == "complete").sum())
