@@ -1,10 +1,11 @@
-"""Take the screenshots of kedro-viz and the MLflow UI in ``docs/images/``.
+"""Take the screenshots of kedro-viz, the MLflow UI and a report in ``docs/images/``.
 
     pip install playwright
-    python docs/screenshots.py stages|experiments TASK [CHROMIUM]
+    python docs/screenshots.py stages|experiments|report TASK [CHROMIUM]
 
-Starts ``kedro viz``, or ``mlflow server`` on the ``mlflow.db`` of this project. CHROMIUM is the path of a Chromium or
-Chrome; the default is the one that ``playwright install chromium`` downloads.
+Starts ``kedro viz``, or ``mlflow server`` on the ``mlflow.db`` of this project; the report is that of ``--env demo``,
+whose images are not of patients. CHROMIUM is the path of a Chromium or Chrome; the default is the one that
+``playwright install chromium`` downloads.
 """
 
 import socket
@@ -35,10 +36,11 @@ OVERLAYS = ".pipeline-global-toolbar, .pipeline-toolbar, .pipeline-minimap, .upd
 
 
 def main(subject: str, task: str, chromium: str | None = None) -> None:
-    """Take the screenshots of the stages or the experiments of a task."""
+    """Take the screenshots of the stages, the experiments or the report of a task."""
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        {"stages": capture_stages, "experiments": capture_experiments}[subject](browser, task)
+        subjects = {"stages": capture_stages, "experiments": capture_experiments, "report": capture_report}
+        subjects[subject](browser, task)
         browser.close()
 
 
@@ -70,6 +72,13 @@ def capture_experiments(browser: Browser, task: str) -> None:
         query = f"runs={compared}&experiments={experiments}&{TRAINING}"
         capture(page, f"{address}/#/compare-runs?{query}", "mlflow-compare", differences=True)
         capture(page, f"{address}/#/models/{name}?{TRAINING}", "mlflow-versions")
+
+
+def capture_report(browser: Browser, task: str) -> None:
+    """Take the screenshot of the top of a report."""
+    page = browser.new_page(viewport={"width": 1000, "height": 1250})
+    page.goto((PROJECT / "data" / "demo" / "08_reporting" / task / "report.html").as_uri())
+    page.screenshot(path=IMAGES / "report.png")
 
 
 def capture(page: Page, address: str, name: str, *, differences: bool = False) -> None:
