@@ -132,7 +132,7 @@ def _results(rows: Sequence[Document], columns: Sequence[str]) -> Section:
         collapsed = "yes" if row["collapsed"] else ""
         compared.append((name, auc, row["auc_difference"] or "", *p_values, collapsed))
         decided.append((name, *decisions))
-        overridden.append((name, *(_unless_missing(row[each], as_yaml) for each in parameters)))
+        overridden += [(name, each, as_yaml(row[each])) for each in parameters if row[each] is not None]
         cost = (_unless_missing(row[each], round) for each in COSTS)
         costs.append((name, _unless_missing(row["validation_auc"], float), *cost))
     heads = ("cell", "AUC", "difference in AUC", "p-value", "p after Holm", "collapsed")
@@ -140,7 +140,7 @@ def _results(rows: Sequence[Document], columns: Sequence[str]) -> Section:
     blocks: list[Block] = [
         Table(heads, compared, "measured"),
         Section("Decisions", [decisions_table], "With the decision rule of each cell."),
-        Section("Overridden parameters", [Table(("cell", *parameters), overridden, "code") if parameters else "None."]),
+        Section("Overridden parameters", [Table(("cell", "parameter", "value"), overridden, "code") or "None."]),
         Section("Cost", [Table(("cell", "validation AUC", *COSTS.values()), costs, "counted")], style="folded"),
         Section("Failed cells", [Table(("cell", "error"), failed, "long")]),
     ]
