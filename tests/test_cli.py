@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from cxr_pipeline import cli as module
 from cxr_pipeline.cli import cli
+from cxr_pipeline.pipeline_registry import register_pipelines
 
 PARAMS = {"effusion": {"model": {"dropout": 0.2}}}
 FILE = {"params": {"effusion": {"model": {"dropout": 0.1, "head_units": 8}}, "raw": "/images"}, "env": "demo"}
@@ -28,6 +29,24 @@ def test_parameters_of_the_command_line_are_merged_over_those_of_a_file(monkeypa
     assert cli.commands["run"].params == module.kedro_run.params
     with click.Context(click.Command("run"), default_map=file):
         assert module.run.callback(params=PARAMS, env=None, **names) == {"params": merged, "env": None, **names}
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"to_outputs": ["pneumonia.metrics"]}, "pneumonia"),
+        ({"to_nodes": ["effusion.drift.measure_drift"]}, "effusion_drift"),
+        ({"to_outputs": ["leaderboard"]}, "comparison"),
+        ({"to_outputs": ["effusion.metrics"]}, None),
+        ({"to_outputs": ["nothing"]}, None),
+        ({}, None),
+    ],
+)
+def test_nodes_and_outputs_tell_the_pipeline(monkeypatch, options, name):
+    monkeypatch.setattr("kedro.framework.project.pipelines", register_pipelines())
+    monkeypatch.setattr(module.kedro_run, "callback", lambda **given: given["pipeline"])
+    with click.Context(click.Command("run")):
+        assert module.run.callback(params={}, pipeline=None, pipelines=[], **options) == name
 
 
 @pytest.mark.parametrize(

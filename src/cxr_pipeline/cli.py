@@ -3,18 +3,19 @@
 import copy
 import functools
 import logging
-from collections.abc import Callable
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import click
 from kedro.framework import project
 from kedro.framework.cli.cli import project_commands
 from kedro.framework.cli.project import run as kedro_run
+from kedro_viz.launchers.cli.main import viz as kedro_viz
 from rich import get_console
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
+from cxr_pipeline.framework.commands.arguments import check_pipelines
 from cxr_pipeline.framework.commands.fetch import fetch
 from cxr_pipeline.framework.commands.lineage import lineage
 from cxr_pipeline.framework.commands.mlflow_ui import mlflow
@@ -75,20 +76,39 @@ def start_run(*, params: dict[str, Any], pipeline: str | None, pipelines: list[s
     if options.get("runner") == "ParallelRunner":
         # Hooks and the prepared images are shared by the nodes, and cannot be sent to other processes.
         raise UserError("--runner=ParallelRunner cannot be used: the nodes of a task share one process. Omit it.")
+    pipeline = pipeline or (None if pipelines else _pipeline_with(**options))
     names = [pipeline] if pipeline else pipelines
     # The first line of a run: the imports of the next ones take seconds.
     _log.info("Starting %s.", ", ".join(names) or "the default pipeline")
-    for name in names:
-        if name not in project.pipelines:
-            near = get_close_matches(name, project.pipelines, n=1)
-            question = f" Did you mean --pipeline={near[0]}?" if near else ""
-            raise UserError(f"There is no pipeline '{name}'.{question} Give one that kedro registry list shows.")
+    check_pipelines(names)
     from_file = (click.get_current_context().default_map or {}).get("params") or {}
     params = lay_over(from_file, params)
     return kedro_run.callback(params=params, pipeline=pipeline, pipelines=pipelines, **options)  # type: ignore[misc]
 
 
+def _pipeline_with(
+    *,
+    to_nodes: Iterable[str] = (),
+    from_nodes: Iterable[str] = (),
+    node_names: Iterable[str] = (),
+    to_outputs: Iterable[str] = (),
+    **_: Any,
+) -> str | None:
+    """Return the first pipeline with these nodes and outputs, so that the commands that kedro-viz shows run."""
+    nodes, outputs = {*to_nodes, *from_nodes, *node_names}, set(to_outputs)
+    if not nodes and not outputs:
+        return None
+    for name, pipeline in project.pipelines.items():
+        if nodes <= {node.name for node in pipeline.nodes} and outputs <= pipeline.all_outputs():
+            return None if name == "__default__" else str(name)
+    return None
+
+
 run = copy.copy(kedro_run)
 run.callback = start_run
+# Kedro prefers this global command to one of the project. Its commands are imported when they are used.
+kedro_viz.lazy_subcommands = {
+    name: f"cxr_pipeline.framework.commands.viz.{name}" for name in ("run", "build", "deploy")
+}
 for command in (run, fetch, lineage, predict, promote, task, mlflow):
     cli.add_command(command)

@@ -1,5 +1,6 @@
 """The pipelines of ``kedro run --pipeline``, by name."""
 
+import os
 from importlib import import_module
 
 from kedro.pipeline import Pipeline
@@ -8,6 +9,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.experiments.task_run import CURRENT_RUN
 from cxr_pipeline.framework.config_loader import task_names
 from cxr_pipeline.framework.invalid_parameters import SHARED as SHARED_PARAMETERS
+from cxr_pipeline.framework.shown_pipelines import OPENED, shown_pipelines
 
 # Modules of cxr_pipeline.pipelines.
 PREPARATION = ("ingestion", "resolution", "morphology", "splitting")
@@ -49,6 +51,8 @@ def register_pipelines() -> dict[str, Pipeline]:
                 f"'{task}' cannot be the name of a task: there is another '{taken.pop()}'. Rename its block."
             )
         pipelines |= {name: _of_task(stages, task) for name, stages in of_task.items()}
+    if (opened := os.environ.get(OPENED)) is not None:
+        return shown_pipelines(pipelines, tasks, OTHERS, opened)
     return {"__default__": pipelines[tasks[0]], **pipelines}
 
 

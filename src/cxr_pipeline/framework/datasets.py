@@ -19,6 +19,7 @@ from kedro.io import AbstractDataset, DatasetError
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import explain_damage, written_atomically
 from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.framework import previews
 
 # Cells that spreadsheet programs run (https://owasp.org/www-community/attacks/CSV_Injection), also with quotes before
 # them, so that reading a file gives back what was written.
@@ -31,7 +32,7 @@ class PathDataset(AbstractDataset[Any, Any]):
     Args:
         filepath: Its path.
         metadata: For hooks and plugins: ``mlflow: artifact`` logs it to the MLflow run after it is saved, and
-            ``kedro-viz: {layer: ...}`` names its layer in the graph.
+            ``kedro-viz: {layer: ...}`` names its layer in the graph, and has ``preview_args`` for ``preview``.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
@@ -128,6 +129,11 @@ class FileDataset(PathDataset):
         read, _ = _FORMATS[self._filepath.suffix]
         return read(self._filepath)
 
+    @property
+    def preview(self) -> Callable[..., Any]:
+        """The function that returns what kedro-viz shows of the file, if it shows files of this format."""
+        return previews.of_file(self._filepath, self.metadata)
+
     def save(self, data: Any) -> None:
         """Replace the file."""
         _, write = _FORMATS[self._filepath.suffix]
@@ -162,6 +168,10 @@ class FiguresDataset(PathDataset):
         paths = sorted(path for path in self._filepath.iterdir() if path.match("[!.]*.png"))
         return {path.stem: path.read_bytes() for path in paths}
 
+    def preview(self, *, first: str = "") -> previews.HTMLPreview:
+        """Return the figures for kedro-viz, one of them first."""
+        return previews.show_pictures(self.load(), first=first)
+
     def save(self, data: dict[str, bytes]) -> None:
         """Write the figures, then remove those of earlier runs."""
         for name, png in data.items():
@@ -173,10 +183,7 @@ class FiguresDataset(PathDataset):
 
 
 class NewFilesDataset(PathDataset):
-    """Contents by file name, text or bytes; saving adds files to a folder and never overwrites one.
-
-    Files that end in ``.parquet`` are bytes, all others text in UTF-8.
-    """
+    """Contents by file name, text or, of ``.parquet`` files, bytes; saving adds files to a folder, overwriting none."""
 
     def _read(self) -> dict[str, str | bytes]:
         files = sorted(path for path in self._filepath.iterdir() if not path.name.startswith("."))
@@ -249,6 +256,10 @@ class TableDataset(PathDataset):
         text = dict.fromkeys(self._text_columns, "str")
         table = pd.read_csv(self._filepath, keep_default_na=False, na_values=[""], dtype=text)
         return _map_text(table, lambda cell: cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell)
+
+    def preview(self, *, rows: int = 0, count: Sequence[str] = ()) -> previews.TablePreview:
+        """Return the first rows for kedro-viz, or the number of rows by ``count`` for a table of images or patients."""
+        return previews.show_counts(self.load(), list(count)) if count else previews.show_table(self.load(), rows)
 
     def save(self, data: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
         """Write a table, or the rows of one table after the other if it is too large for memory."""

@@ -1,9 +1,12 @@
 """Arguments that several commands have."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 import click
+from kedro.framework import project
 
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.framework.config_loader import task_names
 
 
@@ -22,3 +25,12 @@ class TaskName(click.ParamType[str]):
 
 
 TASK = click.argument("task", type=TaskName(), metavar="TASK")
+
+
+def check_pipelines(names: Iterable[str]) -> None:
+    """Raise `UserError` if there is no pipeline of one of the names."""
+    for name in names:
+        if name not in project.pipelines:
+            near = get_close_matches(name, project.pipelines, n=1)
+            question = f" Did you mean --pipeline={near[0]}?" if near else ""
+            raise UserError(f"There is no pipeline '{name}'.{question} Give one that kedro registry list shows.")
