@@ -17,7 +17,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=
 
 # Airflow pins other versions of shared dependencies: it has its own environment and calls this one.
 AIRFLOW := .venv-airflow
-RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.framework.config import TASKS; print(*(f"{task}_retraining" for task in TASKS), sep=",")')
+RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.framework.config_loader import task_names; print(*(f"{task}_retraining" for task in task_names()), sep=",")')
 
 .PHONY: run test test-slow test-faults lint benchmark results airflow dags clean
 
