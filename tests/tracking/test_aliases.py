@@ -78,12 +78,14 @@ def test_a_rollback_restores_the_previous_champion(name, reference, kept):
 
 
 def test_only_one_rollback_is_possible(name):
-    with pytest.raises(UserError, match=f"{name} has no earlier champion"):
+    with pytest.raises(
+        UserError, match=f"{name} has no earlier champion to roll back to; the champion is none, and none was"
+    ):
         aliases.roll_back(name)
     aliases.promote(name, 1, over=None)
     aliases.promote(name, 2, over=1)
     aliases.roll_back(name)
-    with pytest.raises(UserError, match="the champion is version 1") as raised:
+    with pytest.raises(UserError, match="the champion is version 1, and version 2 was rolled back on 20") as raised:
         aliases.roll_back(name)
     assert str(raised.value).endswith(f"To use another version: kedro promote {name.removeprefix('cxr-')} VERSION")
     assert aliases.promote(name, 2, over=1) == numbers(champion=2, previous=1)

@@ -94,8 +94,13 @@ def roll_back(name: str) -> tuple[int, int]:
         champion, previous = aliases[CHAMPION], aliases[PREVIOUS]
         if champion is None or previous is None or previous == champion:
             task, env = task_and_environment(name)
+            versions = client.search_model_versions(f"name='{name}'")
+            withdrawn = [
+                (version.tags[ROLLED_BACK], version.version) for version in versions if ROLLED_BACK in version.tags
+            ]
+            last = "version {1} was rolled back on {0}".format(*max(withdrawn)) if withdrawn else "none was rolled back"
             raise UserError(
-                f"{name} has no earlier champion to roll back to; the champion is {_describe(champion)}. "
+                f"{name} has no earlier champion to roll back to; the champion is {_describe(champion)}, and {last}. "
                 f"To use another version: kedro promote {task} VERSION{env}"
             )
         client.set_model_version_tag(name, str(champion), ROLLED_BACK, datetime.now(UTC).isoformat(timespec="seconds"))
