@@ -107,7 +107,7 @@ def test_an_output_without_positive_images_falls_back_and_is_named(kind):
     assert (values["thresholds"][name], values["policy_met"]) == (0.5, False)
     assert [part["policy_met"] for part in values["per_class"].values()] == [True, True, False]
     assert values["message"].startswith(f"The policy is not met for {name};")
-    for phrase in (f"found 0 positive and {kept.sum()} negative", "'platt' was skipped"):
+    for phrase in (f"found 0 positive and {kept.sum()} negative", "The calibration was skipped"):
         assert phrase in values["per_class"][name]["message"]
 
 

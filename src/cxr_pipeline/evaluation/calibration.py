@@ -119,7 +119,7 @@ def fit_calibration(method: str, y_true: FloatArray, y_score: FloatArray, *, exc
         if method == "none":
             return Calibration((OutputCalibration(),), exclusive)
         if n_classes < 2:
-            return Calibration((_skipped(method, f"two classes, found {n_classes}"),), exclusive)
+            return Calibration((_skipped(f"two classes, found {n_classes}"),), exclusive)
         if method == "temperature":
             return Calibration((_fit_class_temperature(y_true == 1, y_score),), exclusive)
     columns = zip(y_true.T, y_score.T, strict=True)
@@ -145,14 +145,13 @@ def _fit(method: str, y_true: FloatArray, y_score: FloatArray) -> OutputCalibrat
     positive, scores = known_images(y_true, y_score)
     if positive.all() or not positive.any():
         found = f"{positive.sum()} positive and {(~positive).sum()} negative"
-        return _skipped(method, f"both classes, found {found}")
+        return _skipped(f"both classes, found {found}")
     logits = np.clip(_logit(scores), -FITTED_LOGIT, FITTED_LOGIT)
     return _fit_temperature(positive, logits) if method == "temperature" else _fit_platt(positive, logits)
 
 
-def _skipped(method: str, needed: str) -> OutputCalibration:
-    message = f"The calibration {method!r} was skipped: it needs validation images of {needed}."
-    return OutputCalibration(message=message)
+def _skipped(needed: str) -> OutputCalibration:
+    return OutputCalibration(message=f"The calibration was skipped: it needs validation images of {needed}.")
 
 
 def _fit_temperature(positive: NDArray[np.bool_], logits: FloatArray) -> OutputCalibration:

@@ -57,7 +57,7 @@ def choose_threshold(y_true: ArrayLike, probability: ArrayLike, *, rule: str, va
         if rule == "fixed":
             message = f"Found {found} validation images: sensitivity and specificity at this threshold are unknown."
             return Threshold(value, True, message, *counts)
-        message = f"The policy {rule!r} needs validation images of both classes, found {found}."
+        message = f"The policy needs validation images of both classes, found {found}."
         return Threshold(FALLBACK, False, f"{message} The threshold is set to {FALLBACK}.", *counts)
     points = OperatingPoints(positive, probability)
     if rule == "fixed":
