@@ -92,7 +92,7 @@ def _warnings(rows: Sequence[Document], task: str, replicates: int) -> list[str]
     ]
     if collapsed := _named(rows, "collapsed"):
         warnings.append(
-            f"Collapsed: {collapsed}. The decision (for multilabel tasks, that on some label) is almost always the "
+            f"Collapsed: {collapsed}. The decision (for multi-label tasks, that on some label) is almost always the "
             "same. A sensitivity near 1 then comes with a specificity near 0, or the reverse."
         )
     if failed := _named(rows, "error"):
