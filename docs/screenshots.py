@@ -59,12 +59,12 @@ def capture_stages(browser: Browser, task: str) -> None:
 
 
 def capture_experiments(browser: Browser, task: str) -> None:
-    """Take the screenshots of runs, the runs of the two newest versions, and versions of a task in the MLflow UI."""
+    """Take the screenshots of runs, of the two newest that trained a version, and of versions in the MLflow UI."""
     client, name = mlflow.MlflowClient(STORE), f"cxr-{task}"
     mlflow.set_tracking_uri(STORE)
     experiment = client.get_experiment_by_name(name).experiment_id
-    newest = client.search_model_versions(f"name='{name}'", order_by=["version_number DESC"], max_results=2)
-    compared = quote("[" + ",".join(f'"{version.run_id}"' for version in newest) + "]")
+    runs = client.search_runs([experiment], f"tags.pipeline = '{task.removesuffix('-demo')}'", max_results=100)
+    compared = quote("[" + ",".join([f'"{run.info.run_id}"' for run in runs if "cell" not in run.data.tags][:2]) + "]")
     experiments = quote(f'["{experiment}"]')
     with server("mlflow", "server", "--backend-store-uri", STORE, page="/health") as address:
         page = browser.new_page(viewport={"width": 1500, "height": 900}, device_scale_factor=1)
@@ -83,6 +83,7 @@ def capture_report(browser: Browser, task: str) -> None:
 
 def capture(page: Page, address: str, name: str, *, differences: bool = False) -> None:
     """Open a page of the MLflow UI, show only the ``differences`` of compared runs, and save the screenshot."""
+    page.set_viewport_size({"width": 1500, "height": 900})
     page.goto(address, wait_until="domcontentloaded")
     page.wait_for_timeout(SECONDS * 1000)
     for panel in page.locator("[data-component-id='mlflow.assistant.chat_panel.close']").all():
@@ -91,6 +92,7 @@ def capture(page: Page, address: str, name: str, *, differences: bool = False) -
         page.get_by_role("button", name="Visualizations").click()
         for switch in page.get_by_role("switch").all():
             switch.click()
+        page.set_viewport_size({"width": 1500, "height": 1300})
         page.get_by_role("heading").first.scroll_into_view_if_needed()
     page.wait_for_timeout(2000)
     page.screenshot(path=IMAGES / f"{name}.png")

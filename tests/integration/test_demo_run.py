@@ -75,6 +75,8 @@ def test_the_run_is_logged_in_mlflow(demo, data, metrics, reporting):
     assert (run.data.params["training.epochs"], run.data.params["sources.phantoms.layout"]) == ("2", "phantoms")
     assert len(mlflow.get_metric_history(run.info.run_id, "training/val_auc")) == 2
     assert run.data.metrics["test/auc"] == metrics["metrics"]["auc"]["value"]
+    assert run.data.tags["kedro_command"].startswith("kedro run --env demo --pipeline=effusion")
+    assert {entry.dataset.name for entry in run.inputs.dataset_inputs} == {"training images", "test images"}
     names = {file.path for file in mlflow.list_artifacts(run.info.run_id)}
     assert {"metrics.json", "report.html", "decision_rule.json", "figures"} <= names
     (version,) = versions(demo.folder)
