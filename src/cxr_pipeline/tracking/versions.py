@@ -76,7 +76,8 @@ def register_version(
     card = short_card(metrics, warnings, kind=rule.kind, classes=rule.classes, phantom=phantom)
     description = shorten(card, _LONGEST)
     mlflow.MlflowClient().update_model_version(name, str(number), description)
-    runs.set_tags({"mlflow.note.content": description})  # the description of the run
+    # The first one is the description of the run.
+    runs.set_tags({"mlflow.note.content": description, "version": f"{name} {number}"})
     return {
         "name": name,
         "version": number,
