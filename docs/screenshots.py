@@ -8,6 +8,9 @@ whose images are not of patients. CHROMIUM is the path of a Chromium or Chrome; 
 ``playwright install chromium`` downloads.
 """
 
+import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +34,7 @@ STORE = f"sqlite:///{PROJECT / 'mlflow.db'}"
 SECONDS = 25
 # Opens the pages of MLflow for model training, not those for generative AI.
 TRAINING = "workflowType=machine_learning"
+VIZ_SETTINGS = {"theme": "light", "showFeatureHints": False, "visible": {"sidebar": False, "miniMap": False}}
 # What kedro-viz shows on top of its graph.
 OVERLAYS = ".pipeline-global-toolbar, .pipeline-toolbar, .pipeline-minimap, .update-reminder-unexpanded, .feature-hints"
 
@@ -45,17 +49,32 @@ def main(subject: str, task: str, chromium: str | None = None) -> None:
 
 
 def capture_stages(browser: Browser, task: str) -> None:
-    """Take the screenshot of the stages of a task in kedro-viz."""
-    page = browser.new_page(viewport={"width": 2100, "height": 1500})
-    with server("kedro", "viz", "run", "--no-browser", "--pipeline", task, page="/") as address:
-        page.goto(f"{address}/?pid={task}&expandAllPipelines=false", wait_until="domcontentloaded")
-        page.wait_for_timeout(SECONDS * 1000)
-        page.locator("[aria-label='Change to light theme']").first.click()
-        page.locator(f"g.pipeline-node[data-id='{task}']").dblclick()
-        page.mouse.move(0, 0)  # or kedro-viz would highlight what is below it
-        page.wait_for_timeout(SECONDS * 1000)
-        page.add_style_tag(content=f":is({OVERLAYS}), :is({OVERLAYS}) * {{ visibility: hidden !important }}")
-        page.screenshot(path=IMAGES / "pipeline.png", clip={"x": 600, "y": 0, "width": 1400, "height": 1500})
+    """Take the screenshots of the stages of a task in kedro-viz, and of two previews after a demo run."""
+    errors: list[object] = []
+    with server("cxr_pipeline", "viz", "run", "--no-browser", "--env", "demo", "--pipeline", task, page="/") as address:
+        page = browser.new_page(viewport={"width": 1500, "height": 1900})
+        page.on("pageerror", errors.append)
+        page.add_init_script(f"localStorage.setItem('KedroViz', JSON.stringify({json.dumps(VIZ_SETTINGS)}))")
+        open_graph(page, address)
+        page.screenshot(path=IMAGES / "pipeline.png", clip={"x": 140, "y": 0, "width": 1160, "height": 1900})
+        page.set_viewport_size({"width": 1300, "height": 800})
+        open_graph(page, f"{address}/?pid={task}&sn={task}.metrics")
+        page.get_by_role("cell", name="sensitivity", exact=True).wait_for()
+        page.screenshot(path=IMAGES / "viz-metrics.png")
+        open_graph(page, f"{address}/?pid={task}&sn={task}.figures")
+        page.get_by_text("Expand preview").click()
+        page.wait_for_timeout(2000)
+        page.screenshot(path=IMAGES / "viz-figures.png")
+    if errors:
+        sys.exit(f"kedro-viz reported errors: {errors}")
+
+
+def open_graph(page: Page, address: str) -> None:
+    """Open a page of kedro-viz, wait for its graph, and hide what covers it."""
+    page.goto(address, wait_until="domcontentloaded")
+    page.locator("g.pipeline-node[data-id='reporting']").wait_for(timeout=60_000)
+    page.wait_for_timeout(3000)  # until it has moved to the selected node
+    page.add_style_tag(content=f":is({OVERLAYS}), :is({OVERLAYS}) * {{ visibility: hidden !important }}")
 
 
 def capture_experiments(browser: Browser, task: str) -> None:
@@ -103,12 +122,13 @@ def server(*command: str, page: str) -> Iterator[str]:
     """Run a server on a free port until the block ends; it is ready when it answers for ``page``."""
     port = free_port()
     arguments = [sys.executable, "-m", *command, "--port", str(port)]
-    with subprocess.Popen(arguments, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(arguments, cwd=PROJECT, start_new_session=True, **quiet) as process:
         try:
             wait_for(f"http://127.0.0.1:{port}{page}")
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)  # kedro-viz serves in a child process
 
 
 def free_port() -> int:
