@@ -53,11 +53,11 @@ def capture_stages(browser: Browser, task: str) -> None:
     errors: list[object] = []
     with server("cxr_pipeline", "viz", "run", "--no-browser", "--env", "demo", "--pipeline", task, page="/") as address:
         page = browser.new_page(viewport={"width": 1500, "height": 1900})
-        page.on("pageerror", errors.append)
+        page.on("pageerror", lambda error: errors.append(error))
         page.add_init_script(f"localStorage.setItem('KedroViz', JSON.stringify({json.dumps(VIZ_SETTINGS)}))")
         open_graph(page, address)
         page.screenshot(path=IMAGES / "pipeline.png", clip={"x": 140, "y": 0, "width": 1160, "height": 1900})
-        page.set_viewport_size({"width": 1300, "height": 800})
+        page.set_viewport_size({"width": 1300, "height": 900})
         open_graph(page, f"{address}/?pid={task}&sn={task}.metrics")
         page.get_by_role("cell", name="sensitivity", exact=True).wait_for()
         page.screenshot(path=IMAGES / "viz-metrics.png")
