@@ -94,6 +94,17 @@ def kedro(start_kedro: Callable[..., KedroProcess]) -> Callable[..., "subprocess
     return call
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """A browser without a window; tests that use it are skipped where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install axe-playwright-python")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no chromium or google-chrome on the PATH")
+    with sync_api.sync_playwright() as play:
+        yield play.chromium.launch(executable_path=program, args=["--no-sandbox"])
+
+
 @pytest.fixture
 def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of a new key for the ids of patients."""

@@ -1,7 +1,6 @@
 """Documents of a plausible run, a reader of HTML pages, and access to figures before they become bytes."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -101,17 +100,6 @@ class HtmlPage(HTMLParser):
 def read_page():
     """Parse a page as a browser would."""
     return HtmlPage
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """A browser without a window; tests that use it are skipped where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install axe-playwright-python")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no chromium or google-chrome on the PATH")
-    with sync_api.sync_playwright() as play:
-        yield play.chromium.launch(executable_path=program, args=["--no-sandbox"])
 
 
 @pytest.fixture

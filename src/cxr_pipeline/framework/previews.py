@@ -37,9 +37,9 @@ def show_table(table: pd.DataFrame, rows: int) -> TablePreview:
 
 
 def _cell(value: object) -> object:
-    if not isinstance(value, float):
-        return value
-    return "" if math.isnan(value) else format(value, ".4g")
+    if isinstance(value, float):
+        return "" if math.isnan(value) else format(value, ".4g")
+    return "" if value is None else value
 
 
 def show_counts(table: pd.DataFrame, columns: list[str]) -> TablePreview:
