@@ -2,7 +2,9 @@
 
 import copy
 import os
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import click
@@ -29,7 +31,7 @@ def _of_project(command: click.Command) -> click.Command:
     """
     taken = {parameter.name for parameter in command.params}
 
-    def show(*, pipeline: str | None, env: str | None, **options: Any) -> Any:
+    def show(*, pipeline: str | None, env: str | None, **options: Any) -> None:
         # Of libraries about each other. A process that kedro-viz starts reads the variable.
         warnings.simplefilter("ignore")
         os.environ["PYTHONWARNINGS"] = "ignore"
@@ -39,13 +41,22 @@ def _of_project(command: click.Command) -> click.Command:
         os.environ[OPENED] = pipeline or ""
         os.environ.update({"KEDRO_ENV": env} if env else {})
         given = {name: value for name, value in {"pipeline": None, "env": env}.items() if name in taken}
-        return command.callback(**options, **given)  # type: ignore[misc]
+        before = _written()
+        command.callback(**options, **given)  # type: ignore[misc]
+        if command is build_module.build and _written() == before:
+            sys.exit(1)  # kedro-viz has said why, but ends with status 0
 
     shown = copy.copy(command)
     own = [option for option in (_PIPELINE, _ENV) if option.name not in taken]
     shown.params = [_PIPELINE if option.name == _PIPELINE.name else option for option in command.params] + own
     shown.callback = show
     return shown
+
+
+def _written() -> float | None:
+    """Return when the static page was written."""
+    last = Path("build/api/deploy-viz-metadata")
+    return last.stat().st_mtime if last.exists() else None
 
 
 run, build, deploy = map(_of_project, (run_module.run, build_module.build, deploy_module.deploy))
