@@ -21,6 +21,7 @@ from cxr_pipeline.framework.commands.lineage import lineage
 from cxr_pipeline.framework.commands.mlflow_ui import mlflow
 from cxr_pipeline.framework.commands.predict import predict
 from cxr_pipeline.framework.commands.promote import promote
+from cxr_pipeline.framework.commands.reader import reader
 from cxr_pipeline.framework.commands.task import task
 from cxr_pipeline.framework.exit import clean_exit
 
@@ -110,5 +111,5 @@ run.callback = start_run
 kedro_viz.lazy_subcommands = {
     name: f"cxr_pipeline.framework.commands.viz.{name}" for name in ("run", "build", "deploy")
 }
-for command in (run, fetch, lineage, predict, promote, task, mlflow):
+for command in (run, fetch, lineage, predict, promote, reader, task, mlflow):
     cli.add_command(command)

@@ -1,5 +1,6 @@
 """Score single image files with a registered classifier."""
 
+from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,22 +49,27 @@ class FileClassifier:
             ``detail``, an explanation of the refusal. ``reason`` is also set for images that are scored, but out of
             distribution.
         """
-        prepared = [self._prepare(Path(image)) for image in images]
+        table = self.score([self.prepare(Path(image)) for image in images])
+        table.insert(0, "image", [str(image) for image in images])
+        return table
+
+    def prepare(self, image: Path | bytes) -> Prepared:
+        """Convert a file, or its content, to the input of the network, or return why it is refused."""
+        try:
+            return prepare_content(image if isinstance(image, bytes) else read_bytes(image), self.classifier.recipe)
+        except ImageRefused as refusal:
+            return refusal
+
+    def score(self, prepared: Sequence[Prepared]) -> pd.DataFrame:
+        """Return the rows of `predict`, without ``image``, for prepared images."""
         scorer = self.screening or self.classifier
         tables = []
         for start in range(0, len(prepared), _BATCH_SIZE):
             scored = scorer.score_batch(prepared[start : start + _BATCH_SIZE])
             tables.append(scored[0] if isinstance(scored, tuple) else scored)
         table = pd.concat(tables or [self.classifier.score_batch([])], ignore_index=True)
-        table.insert(0, "image", [str(image) for image in images])
         details = [image.detail if isinstance(image, ImageRefused) else None for image in prepared]
         return table.assign(detail=pd.Series(details, dtype="str"))
-
-    def _prepare(self, image: Path) -> Prepared:
-        try:
-            return prepare_content(read_bytes(image), self.classifier.recipe)
-        except ImageRefused as refusal:
-            return refusal
 
 
 def load_classifier(

@@ -150,6 +150,13 @@ def resolve_version(uri: str) -> ModelVersion:
     return ModelVersion(f"models:/{name}/{number[0]}", name=name, version=int(number[0]), run_id=run_id)
 
 
+def description_of(version: ModelVersion) -> str:
+    """Return the description of a version, Markdown; empty for a model that is not registered."""
+    if version.name is None:
+        return ""
+    return str(mlflow.MlflowClient().get_model_version(version.name, str(version.version)).description or "")
+
+
 def load_classifier(uri: str) -> ImageClassifier:
     """Load the classifier of a version; it runs the code of this package, not the copy registered with the version."""
     with tempfile.TemporaryDirectory() as folder:
