@@ -67,8 +67,8 @@ def show_result(row: Any, classifier: FileClassifier) -> None:
         return
     st.metric("Decision", str(row["decision"]).replace("|", ", "))
     columns = {quantity: output_columns(quantity, outputs) for quantity in ("probability", "threshold")}
-    values = {quantity: row[names].astype(float).round(3).to_numpy() for quantity, names in columns.items()}
-    st.dataframe(pd.DataFrame({"class": outputs, **values}), hide_index=True)
+    values = {quantity: [f"{value:.3f}" for value in row[names]] for quantity, names in columns.items()}
+    st.table(pd.DataFrame(values, index=pd.Index(outputs, name="class")))
     if isinstance(row["reason"], str):
         st.warning(_REASONS.get(row["reason"], row["reason"]))
 
