@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from filelock import FileLock
@@ -182,14 +182,3 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path
     server.start()
     yield server
     server.kill()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A browser without a window; tests that use it are skipped where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install axe-playwright-python")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no chromium or google-chrome on the PATH")
-    with sync_api.sync_playwright() as play:
-        yield play.chromium.launch(executable_path=program, args=["--no-sandbox"])
