@@ -19,10 +19,13 @@ PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=
 AIRFLOW := .venv-airflow
 RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.framework.config_loader import task_names; print(*(f"{task}_retraining" for task in task_names()), sep=",")')
 
-.PHONY: run test test-slow test-faults lint benchmark results airflow dags clean
+.PHONY: run notebooks test test-slow test-faults lint benchmark results airflow dags clean
 
 run: $(VENV)/installed ## train and evaluate a small model on phantom images
 	$(BIN)/kedro run --env demo --pipeline=effusion
+
+notebooks: $(VENV)/installed-notebooks ## open the notebooks in JupyterLab
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks
 
 test: $(VENV)/installed-dev $(AIRFLOW)/installed ## the test suite, without simulations, long training runs and faults
 	$(PYTEST) -m "not slow and not faults"
@@ -68,6 +71,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 $(VENV)/installed-airflow: $(VENV)/installed
 	$(PIP) install --constraint constraints.txt --editable '.[airflow]'
+	touch $@
+
+$(VENV)/installed-notebooks: $(VENV)/installed
+	$(PIP) install --constraint constraints.txt --editable '.[notebooks]'
 	touch $@
 
 $(AIRFLOW)/installed: constraints-airflow.txt | $(AIRFLOW)/bin/python
