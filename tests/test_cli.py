@@ -76,7 +76,12 @@ def test_wrong_arguments_end_with_one_line(monkeypatch, arguments, words):
 @pytest.mark.parametrize(
     ("folder", "arguments", "status", "printed"),
     [
-        ("", ("run",), 2, "Error: {} is not in a Kedro project. Change to the folder of the project: cd FOLDER"),
+        (
+            "",
+            ("run",),
+            2,
+            "Error: {} is not in a Kedro project. Change to the folder of a project (cd FOLDER), or make",
+        ),
         (
             "project/data",
             ("lineage", "x"),

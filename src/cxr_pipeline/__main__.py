@@ -1,4 +1,4 @@
-"""The command ``kedro`` of this project, also ``python -m cxr_pipeline``."""
+"""The commands ``cxr-pipeline`` and ``kedro``, also ``python -m cxr_pipeline``."""
 
 import os
 import sys
@@ -16,9 +16,16 @@ def main() -> None:
     Kedro itself uses ``conf/logging.yml`` in the working directory only.
     """
     project, command = find_kedro_project(Path.cwd()), next(iter(sys.argv[1:]), "--help")
+    if command == "new" and Path(sys.argv[0]).name != "kedro":
+        from cxr_pipeline.framework.commands.project import new
+        from cxr_pipeline.framework.exit import clean_exit
+
+        with clean_exit():
+            new(sys.argv[2:], prog_name="cxr-pipeline new")
     if project is None and command not in WITHOUT_PROJECT and not command.startswith("-"):
         print(
-            f"Error: {Path.cwd()} is not in a Kedro project. Change to the folder of the project: cd FOLDER",
+            f"Error: {Path.cwd()} is not in a Kedro project. Change to the folder of a project (cd FOLDER), or make "
+            "one: cxr-pipeline new DIR",
             file=sys.stderr,
         )
         sys.exit(2)
