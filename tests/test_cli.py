@@ -80,7 +80,7 @@ def test_wrong_arguments_end_with_one_line(monkeypatch, arguments, words):
             "",
             ("run",),
             2,
-            "Error: {} is not in a Kedro project. Change to the folder of a project (cd FOLDER), or make",
+            "Error: {} is not in a Kedro project. Change to the folder of a project (cd FOLDER), or ",
         ),
         (
             "project/data",

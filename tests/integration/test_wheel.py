@@ -43,10 +43,8 @@ def test_an_installed_package_makes_a_project_with_all_pipelines(installed, tmp_
     assert made.returncode == 0, made.stderr
     assert "cxr-pipeline run --env demo --pipeline=effusion" in made.stdout
     again = run("new", "hospital")
-    assert (again.returncode, again.stderr) == (
-        1,
-        "Error: hospital is not empty. Give a new folder: cxr-pipeline new DIR\n",
-    )
+    assert again.returncode == 1
+    assert again.stderr == "Error: hospital is not empty. Give a new folder: cxr-pipeline new DIR\n"
     splits = run(
         *("run", "--env", "demo", "--pipeline=effusion", "--to-outputs=effusion.splits"), folder=tmp_path / "hospital"
     )
