@@ -15,11 +15,14 @@ INPUTS ?= 700
 # Integration tests come first: the longest file must not be the last to start.
 PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
+# The wheel with its dependencies and nothing else, which the SBOM lists.
+WHEEL_VENV := .venv-wheel
+
 # Airflow pins other versions of shared dependencies: it has its own environment and calls this one.
 AIRFLOW := .venv-airflow
 RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.framework.config_loader import task_names; print(*(f"{task}_retraining" for task in task_names()), sep=",")')
 
-.PHONY: run notebooks test test-slow test-faults lint benchmark results airflow dags clean
+.PHONY: run notebooks test test-slow test-faults lint benchmark results airflow dags dist clean
 
 run: $(VENV)/installed ## train and evaluate a small model on phantom images
 	$(BIN)/kedro run --env demo --pipeline=effusion
@@ -54,8 +57,15 @@ airflow: $(AIRFLOW)/installed ## Airflow, in an environment of its own
 dags: $(VENV)/installed-airflow ## write a DAG for every retraining pipeline to airflow_dags/
 	$(BIN)/kedro airflow create --jinja-file conf/airflow_dag.j2 --pipelines $(RETRAININGS)
 
-clean: ## remove the virtual environments, the DAGs and the data of the demo
-	rm -rf $(VENV) $(AIRFLOW) airflow_dags data/demo
+dist: $(VENV)/installed-dev ## build wheel, sdist and a CycloneDX SBOM in dist/
+	rm -rf dist $(WHEEL_VENV)
+	$(BIN)/python -m build
+	$(PYTHON) -m venv --without-pip $(WHEEL_VENV)
+	$(PIP) --python $(WHEEL_VENV) install --constraint constraints.txt dist/*.whl
+	wheel=$$(ls dist/*.whl) && $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file $${wheel%-py3-*}.cdx.json $(WHEEL_VENV)
+
+clean: ## remove the virtual environments, the DAGs, the wheel and the data of the demo
+	rm -rf $(VENV) $(AIRFLOW) $(WHEEL_VENV) airflow_dags build dist data/demo
 
 %/bin/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 11) else f"Python 3.11 is needed, found {v[0]}.{v[1]}: make run PYTHON=/path/to/python3.11")'
