@@ -51,7 +51,7 @@ accuracy or the one with the best recall be selected? Twelve cells on NIH images
 images, with 95 % intervals clustered by patient. A notebook that this project replaces asked the same question; on
 other images, its best accuracy was .643, its best recall .850 and its best precision .775, each with a different model.
 
-```
+```bash
 kedro run --pipeline={ablation} --params raw=RAW{params}
 ```
 

@@ -1,4 +1,4 @@
-"""The cron line and the systemd units of docs/retraining.md."""
+"""The cron line and the systemd units of docs/guides/retraining.md."""
 
 import re
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "retraining.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "retraining.md").read_text()
 PROJECT = "/srv/cxr"
 
 

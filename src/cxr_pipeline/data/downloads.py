@@ -23,7 +23,7 @@ _CHUNK = 2**16
 _TIMEOUT_SECONDS = 30
 _PAUSE_SECONDS = 1
 _MAX_FILES = 10**6
-# Images are compressed already. No image file of more bytes is read, see docs/layouts.md.
+# Images are compressed already. No image file of more bytes is read, see docs/guides/layouts.md.
 _MAX_EXPANSION, _MAX_FILE_BYTES = 2, 2**28
 _INTERRUPTED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 _TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500

@@ -1,4 +1,4 @@
-"""What each attribute of PS3.3 C.7.6.3, C.11.1 and C.11.2 does: a test for every cell of the table in docs/layouts.md.
+"""What attributes of PS3.3 C.7.6.3, C.11.1 and C.11.2 do: a test for every cell of the table in docs/guides/layouts.md.
 
 The expected grey levels are written out from the formulas of the standard.
 """
@@ -196,7 +196,7 @@ def test_attribute(attribute, column, elements, expected):
 
 
 def test_every_cell_of_the_table_has_a_test():
-    page = (Path(__file__).parents[3] / "docs" / "layouts.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "guides" / "layouts.md").read_text()
     header, _, *rows = re.findall(r"^\|.*\|$", page.partition("### DICOM attributes")[2].partition("\n## ")[0], re.M)
     assert [cell.strip() for cell in header.strip("|").split("|")] == ["attribute", *COLUMNS]
     cells = {}

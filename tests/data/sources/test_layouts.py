@@ -24,7 +24,7 @@ from cxr_pipeline.data.sources.listing import IMAGE_COLUMNS, list_rows
 from cxr_pipeline.data.sources.readers import Reader
 from cxr_pipeline.framework.config import Folders, Sources
 
-GUIDE = Path(__file__).parents[3] / "docs" / "layouts.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "layouts.md"
 
 
 class Source(NamedTuple):

@@ -1,7 +1,7 @@
 """From the stored values of an image to grey levels of 8 bits: DICOM rescale, LUT, window and padding, and scaling.
 
 Sections are those of part 3 of the DICOM standard, https://www.dicomstandard.org/current. The table in
-``docs/layouts.md`` says what happens if an attribute is missing, empty, out of range or repeated.
+``docs/guides/layouts.md`` says what happens if an attribute is missing, empty, out of range or repeated.
 
 Values of 16 bits or less go through histograms and lookup tables of their possible values, which are small. Arithmetic
 on a whole image of 100 megapixels would need several GiB.

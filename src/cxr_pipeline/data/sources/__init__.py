@@ -23,7 +23,7 @@ from cxr_pipeline.data.sources.readers import Reader, file_reader
 
 @dataclass(frozen=True)
 class Layout:
-    """How images and labels are stored: what the module of a layout defines, as described in ``docs/layouts.md``.
+    """How images and labels are stored: what the module of a layout defines (``docs/guides/layouts.md``).
 
     ``read`` and ``reader`` raise ``UserError`` for a folder, file or table that is missing, damaged or unexpected.
     """

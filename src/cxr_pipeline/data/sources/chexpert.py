@@ -43,7 +43,13 @@ def read(
 ) -> Listing:
     """List the images of ``train.csv``, ``valid.csv`` and ``test.csv`` that are on disk.
 
-    The patient is the folder ``patient00001`` in an image's path. ``docs/layouts.md`` describes the options.
+    The patient is the folder ``patient00001`` in an image's path.
+
+    Args:
+        folder: folder of the source.
+        blank: meaning of an empty cell, for an observation that the report does not mention.
+        frontal_only: leave out and count lateral images.
+        follow_links: read links to folders, and images that are links out of the source's folder.
     """
     files = [folder / name for name in _TABLES if (folder / name).is_file()]
     if not files:

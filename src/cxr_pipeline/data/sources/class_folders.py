@@ -27,10 +27,18 @@ def read(
     patients_within_split: bool = False,
     follow_links: bool = False,
 ) -> Listing:
-    """List the images of every class folder below ``folder``; ``docs/layouts.md`` describes the options.
+    """List the images of every class folder below ``folder``.
 
     A folder is a class, named by its label, unless its name is that of a split: then the folders in it are classes.
     Each file below a class folder that ends like an image or has no suffix is a row; other files are counted.
+
+    Args:
+        folder: folder of the source.
+        patient_id: regular expression for the file name, whose first group is the patient; ``none`` if patients are
+            unknown.
+        given_splits: split of folders above the class folders, if it is not the one that their name suggests.
+        patients_within_split: patient numbers start again in every split.
+        follow_links: read links to folders, and images that are links out of the source's folder.
 
     Example:
         >>> (tmp_path / "ill").mkdir()

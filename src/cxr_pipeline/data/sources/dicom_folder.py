@@ -44,6 +44,13 @@ def read(
     instance UID, its path or its file name without suffix. Images are files that end in ``.dcm`` or ``.dicom``, and
     files without suffix (or with a numeric one, as in a UID) that start like a DICOM file. Values that are not in the
     table are read from the header. Names of folders and files are not replaced by pseudonyms.
+
+    Args:
+        folder: folder of the source.
+        table: label table, relative to the folder.
+        columns: names of its columns.
+        modalities: accepted modalities.
+        body_parts: accepted body parts; an image without one is accepted too, and any with an empty list.
     """
     rows, vocabulary = read_label_table(folder, table, columns)
     headers = _read_headers(reader(folder, modalities=modalities, body_parts=body_parts))

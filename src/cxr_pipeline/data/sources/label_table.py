@@ -18,7 +18,13 @@ def read(folder: Path, *, table: str, columns: Columns, follow_links: bool = Fal
     """List the images that the file ``table`` in ``folder`` names and that are on disk.
 
     The table identifies an image by its path below ``folder`` or, if that is unique, by its file name. The suffix may
-    be omitted. ``docs/layouts.md`` describes the options.
+    be omitted.
+
+    Args:
+        folder: folder of the source.
+        table: label table, relative to the folder.
+        columns: names of its columns.
+        follow_links: read links to folders, and images that are links out of the source's folder.
     """
     rows, vocabulary = read_label_table(folder, table, columns)
     own_path = posixpath.normpath(table)

@@ -39,8 +39,22 @@ _VOTES = {"labels": 1.0, "uncertain": 0.5, "unknown": np.nan}
 class Columns:
     """Names of the columns of a label table, None if it does not have them, and how to read them.
 
-    ``docs/layouts.md`` describes them. There are either ``labels``, in one column, or ``one_hot``, a column for each.
-    If ``combine`` is None, several rows of an image have to agree; see ``combine_readings``.
+    ``docs/guides/layouts.md`` describes them. There are either ``labels``, in one column, or ``one_hot``, a column for
+    each. If ``combine`` is None, several rows of an image have to agree; see ``combine_readings``.
+
+    Args:
+        image: path, file name or, of DICOM images, SOP instance UID.
+        labels: labels in one column.
+        separator: text between the labels of one cell.
+        one_hot: a column for each label, instead of ``labels``.
+        blank: meaning of an empty cell of ``one_hot``.
+        patient_id: patient.
+        view: projection, such as PA or AP.
+        age (years): age, as a number or with a unit.
+        sex: sex.
+        split: split that the table gives.
+        reader: reader, if several labelled an image.
+        combine: labels of an image with several rows; null if they have to agree, see ``combine_readings``.
     """
 
     image: str

@@ -31,6 +31,10 @@ def read(folder: Path, *, labels: tuple[str, ...] = ()) -> Listing:
 
     Labels are one number per image, or columns of 0 and 1, one per label. An image without any has the labels ``""``.
     ``labels`` are their names in the order of numbers or columns; the numbers themselves if empty.
+
+    Args:
+        folder: folder of the source, or the file.
+        labels: names of the labels in the order of their numbers or columns; the numbers themselves if empty.
     """
     with _opened(find_container(folder, _SUFFIXES)) as archive:
         tables = {split: _read_labels(archive, split) for split in _splits(archive)}

@@ -51,6 +51,10 @@ def read(folder: Path, *, follow_links: bool = False) -> Listing:
     """List the images of the label table that are on disk.
 
     The last table by name is read. The official lists are used if both are there.
+
+    Args:
+        folder: folder of the source.
+        follow_links: read links to folders, and images that are links out of the source's folder.
     """
     files = [file for file in folder.glob("Data_Entry_2017*") if file.name.endswith((".csv", ".csv.gz"))]
     if not files:

@@ -29,6 +29,13 @@ def read(
     """List the phantoms in ``folder``, and generate them first if necessary, see ``phantoms.write_release``.
 
     They are generated again when a parameter or the version of this package differs from that in ``phantoms.json``.
+
+    Args:
+        folder: folder of the source.
+        n_patients: number of patients.
+        size (pixels): side of the images.
+        prevalence: share of the patients with each finding.
+        seed: seed of the images.
     """
     from cxr_pipeline.data.phantoms import write_release
 

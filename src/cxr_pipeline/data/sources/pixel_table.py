@@ -21,7 +21,14 @@ _SUFFIXES = (".csv", ".csv.gz")
 
 
 def read(folder: Path, *, label: str = "label", labels: tuple[str, ...] = (), patient_id: str | None = None) -> Listing:
-    """List the rows of the table without reading their pixels; ``docs/layouts.md`` describes the options."""
+    """List the rows of the table without reading their pixels.
+
+    Args:
+        folder: folder of the source, or the file.
+        label: name of the label column.
+        labels: names of the labels in the order of their numbers; the text of the column if empty.
+        patient_id: name of the patient column; null if patients are unknown.
+    """
     file = find_container(folder, _SUFFIXES)
     columns = [label] if patient_id is None else [label, patient_id]
     with explained(file, EXPECTED), file.open("rb") as source:

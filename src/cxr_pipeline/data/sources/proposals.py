@@ -76,7 +76,7 @@ def propose_source(place: Path, *, folder: Path | None = None) -> Proposal:
     n_images = sum(map(may_be_image, files_below(place)))
     raise UserError(
         f"{printable(str(place))} has {n_images} images, and no labels. Expected images in a folder for each class "
-        "(such as effusion/ and normal/), a label table (--table FILE), or a layout of docs/layouts.md."
+        "(such as effusion/ and normal/), a label table (--table FILE), or a layout of docs/guides/layouts.md."
     )
 
 
@@ -236,7 +236,7 @@ def _guess_columns(cells: pd.DataFrame, names: Set[str]) -> tuple[dict[str, Any]
     else:
         raise UserError(
             f"no column of labels was recognised among {', '.join(header)}. Rename it to label, or write the block of "
-            "the task by hand, as docs/layouts.md describes."
+            "the task by hand, as docs/guides/layouts.md describes."
         )
     if "patient_id" not in columns:
         notes.append("no column of patients was recognised. If the table has one, set columns.patient_id.")

@@ -24,10 +24,18 @@ from cxr_pipeline.framework.config.parameters import (
 
 
 class Folders(Parameters):
-    """Folders of the data that all tasks share, and the file of the key for the pseudonyms of patients.
+    """Folders of the data that all tasks share.
 
-    The paths of sources are relative to ``raw``; everything is written below ``data``. ``unpacked`` has the images of
-    sources that store all images in one file, ``features`` the activations of frozen backbones.
+    Args:
+        raw: folder that the paths of sources are relative to.
+        data: folder below which everything is written.
+        unpacked: images of sources that store all images in one file.
+        content_hashes: hashes of image files, with the size and time of each file.
+        images: the image store.
+        features: activations of frozen backbones.
+        checkpoints: states of training runs, to resume them.
+        outputs: predictions.
+        patient_key: file of the key for the pseudonyms of patients.
     """
 
     raw: Path
@@ -50,10 +58,17 @@ Label = Annotated[str, BeforeValidator(_number_as_text)]
 
 
 class Task(Parameters):
-    """The prediction task.
+    """The prediction task; see ``LabelMap`` for labels.
 
-    ``kind`` is ``binary`` (the last class or not), ``multiclass`` (one of the classes) or ``multilabel`` (any number of
-    them). ``classes`` lists the labels of each class; see ``LabelMap``. A class set to null is disabled.
+    Args:
+        name: name of the block; omit it.
+        title: title of reports.
+        kind: ``binary`` (the last class or not), ``multiclass`` (one of the classes) or ``multilabel`` (any number of
+            them).
+        classes: labels of each class, in sources of all kinds; null disables a class. ``*`` stands for every other
+            label.
+        left_out: labels whose images the task excludes.
+        uncertain: meaning of labels that a source marks as uncertain.
     """
 
     name: Name
@@ -151,7 +166,11 @@ class Sources(RootModel[Annotated[dict[Name, Source], BeforeValidator(without_nu
 
 
 class Ingestion(Parameters):
-    """Limit on the fraction of images that may be refused; the run stops above it."""
+    """Limit on refused images.
+
+    Args:
+        max_quarantined_fraction: fraction of images that may be refused; the run stops above it.
+    """
 
     max_quarantined_fraction: Fraction
 
@@ -160,10 +179,10 @@ class Resolution(Parameters):
     """Conversion of any image to one square size and one grey channel.
 
     Args:
-        size: side of the prepared image in pixels; backbones need at least 32, ``inceptionv3`` 75.
+        size (pixels): side of the prepared image; backbones need at least 32, ``inceptionv3`` 75.
         mode: ``fit`` keeps the aspect ratio and pads with black, ``stretch`` does not.
-        max_megapixels: a larger image is refused before it is decoded; the limit is lower with pixels of more than four
-            bytes. With 100, an image takes at most 2 GiB and 10 s.
+        max_megapixels (megapixels): a larger image is refused before it is decoded; the limit is lower with pixels of
+            more than four bytes. With 100, an image takes at most 2 GiB and 10 s.
         workers: number of decoding processes; null for one per core.
     """
 
@@ -183,15 +202,23 @@ Step = Annotated[MorphologyStep, variants(MorphologyStep, "operation", OPERATION
 
 
 class Morphology(Parameters):
-    """Operations applied in order to every prepared image."""
+    """Operations applied in order to every prepared image.
+
+    Args:
+        steps: each with an ``operation`` and its arguments, such as ``{operation: clahe, tiles: 8}``.
+    """
 
     steps: tuple[Step, ...]
 
 
 class Splitting(Parameters):
-    """Shares of the patients in each split, and the seed of the assignment.
+    """Assignment of patients to splits; see `assign_splits`.
 
-    ``renew`` assigns all images again; the earlier splits are kept in the folder ``former_splits``.
+    Args:
+        train, validation, test: share of the patients; the three sum to 1.
+        seed: seed of the assignment of new patients.
+        ignore_given_split: assign images also if their source gives their split.
+        renew: assign all images again, for one run; the earlier splits are kept in the folder ``former_splits``.
     """
 
     train: Fraction
@@ -213,7 +240,16 @@ class Splitting(Parameters):
 
 
 class Resampling(Parameters):
-    """Sampling plan of the training images, see `plan_sampling`; ``max_repeat`` is null for no limit."""
+    """Sampling plan of the training images, see `plan_sampling`.
+
+    Args:
+        plan: ``oversample`` repeats images until all classes are as frequent as the most frequent one; ``undersample``
+            omits images until all are as rare as the rarest.
+        class_weights: weight the loss so that all classes have the same total weight.
+        max_repeat: maximum number of times that an image is shown in an epoch; null for no limit.
+        within_sources: balance the classes within each source.
+        seed: seed of the choice of repeated or omitted images.
+    """
 
     plan: Literal["none", "oversample", "undersample"]
     class_weights: bool

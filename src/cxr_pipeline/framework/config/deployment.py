@@ -20,9 +20,11 @@ class Scoring(Parameters):
     Args:
         folder: folder of the images, with its subfolders.
         model: an MLflow model URI; null for the ``@champion`` of the task, or its newest version if there is none.
+        batch_size (images): images that the network scores at a time.
         heatmaps: write a heat map of each scored image, as PNG.
         parquet: write ``predictions.parquet`` in addition to ``predictions.csv``.
-        out_of_distribution, false_alarms: see `Screening` and `OutlierDetector`.
+        out_of_distribution: what to do with images unlike those of the training sources, see `Screening`.
+        false_alarms: fraction of in-distribution images that may be flagged, see `OutlierDetector`.
         on_drift: if the drift check of the folder results in ``refuse``: ``warn`` logs and records it; ``refuse``
             writes no predictions.
     """
@@ -38,7 +40,12 @@ class Scoring(Parameters):
 
 
 class DriftLimits(Parameters):
-    """Effect sizes from which a significant difference has the verdict ``warn``, or ``refuse`` (null for never)."""
+    """Effect sizes from which a significant difference counts.
+
+    Args:
+        warn (effect size): from here, the verdict is ``warn``.
+        refuse (effect size): from here, the verdict is ``refuse``; null for never.
+    """
 
     warn: Effect
     refuse: Effect | None
@@ -51,7 +58,15 @@ class DriftLimits(Parameters):
 
 
 class DriftFamilies(Parameters):
-    """Limits of each family of tests, in its own measure of effect size; see ``deployment.drift.two_sample_tests``."""
+    """Limits of each family of tests, in its own measure of effect size; see ``deployment.drift.two_sample_tests``.
+
+    Args:
+        pixels: statistics of pixels: largest distance between the two distribution functions.
+        features: features of the network: AUC of a classifier of new against old images.
+        scores: probabilities: population stability index.
+        prevalence: share of a class: Cohen's h.
+        calibration: calibration: difference in probability.
+    """
 
     pixels: DriftLimits
     features: DriftLimits
@@ -65,9 +80,13 @@ class Drift(Parameters):
 
     Args:
         folder: new images; their patients and labels are unknown.
-        source: new images with patients and labels, instead of ``folder``.
+        source: new images with patients and labels, as a source, instead of ``folder``.
         model: MLflow model URI; null for the champion, or the newest version without a champion.
-        min_images, max_images: number of images in each sample of a test, one per patient.
+        batch_size (images): images that the network sees at a time.
+        alpha: probability of at least one significant test if there is no drift.
+        min_images, max_images (images): number of images in each sample of a test, one per patient.
+        limits: effect sizes from which a significant difference counts.
+        seed: seed of the samples.
     """
 
     folder: str | None
@@ -91,7 +110,10 @@ class Retraining(Parameters):
     """Validation of changed data, and the promotion rule; see `cxr_pipeline.deployment.promotion.decide`.
 
     Args:
-        floors: null disables a floor.
+        floors: smallest metrics of a version that is promoted; null disables a floor.
+        sensitivity_margin: the lower end of the difference in sensitivity must be above minus this.
+        auc_margin: the same for the AUC.
+        improvement: ``better`` also demands that the lower end of the AUC difference is above 0.
         max_relabelled_fraction: largest fraction of the champion's images that may have new labels; the run stops above
             it.
         on_drift: action if the drift verdict on new images is ``refuse``: ``refuse`` stops the run; ``warn`` trains a

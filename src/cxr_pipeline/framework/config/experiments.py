@@ -40,7 +40,7 @@ class Parallel(Parameters):
     Args:
         scheduler: address of a Dask scheduler whose workers see the same folders; null for this machine.
         workers: number of parallel cells on this machine; null for as many as cores and memory allow.
-        memory_gb: memory of a cell, in GiB.
+        memory_gb (GiB): memory of a cell.
     """
 
     scheduler: str | None
@@ -160,9 +160,10 @@ class Tuning(Parameters):
         storage: URL of its database, which may contain a password and is never shown; null for an SQLite file of this
             project.
         seed: seed of the sampler.
-        pruner: rule that ends trials early.
-        space: dotted parameter to its axis: ``low``, ``high`` and optionally ``log`` or ``step``; or ``choices``.
-            In the configuration it is nested like the parameters, and null disables an axis.
+        pruner: rule that ends trials early: ``{name: none}``, or ``median`` with ``n_startup_trials`` and
+            ``n_warmup_steps``; see Optuna's ``MedianPruner``.
+        space: axis of each parameter, nested like the parameters: ``low``, ``high`` and optionally ``log`` or ``step``;
+            or ``choices``. Null disables an axis.
     """
 
     n_trials: Annotated[int, Field(ge=1, le=10_000)]

@@ -21,13 +21,16 @@ def _architecture(name: str) -> str:
 
 
 class Network(Parameters):
-    """The network.
+    """The network, see `build_model`.
 
     Args:
-        name: ``small_cnn``, ``cnn`` or a backbone.
+        name: ``small_cnn``, ``cnn``, or a backbone: ``densenet121``, ``vgg16``, ``resnet50``, ``inceptionv3``,
+            ``mobilenetv2`` or ``efficientnetv2b0``.
         weights: ``none``, ``imagenet``, or the path of a weights file; ``imagenet`` weights are searched in
             ``<raw>/weights/`` and in Keras' cache before they are downloaded.
-        head_units, dropout, pooling: see `build_model`.
+        head_units: units of a dense layer before the outputs; 0 for none.
+        dropout: fraction of the pooled features that is dropped in training.
+        pooling: ``average`` of the last feature map, or ``multilevel``: standardised averages of several.
     """
 
     name: Annotated[str, AfterValidator(_architecture)]
@@ -53,11 +56,37 @@ class Network(Parameters):
 
 # mypy does not see that `Parameters` are frozen, too.
 class FineTuning(Parameters, FineTuningSettings):  # type: ignore[misc]
-    """The second phase of a pretrained backbone."""
+    """The second phase of a pretrained backbone.
+
+    Args:
+        cut: layer below which nothing is trained; null for the default of the backbone.
+        epochs: largest number of epochs; 0 skips the phase.
+        learning_rate: learning rate at the start of the phase.
+        batch_size (images): images in a step.
+    """
 
 
 class Training(Parameters, TrainingSettings):  # type: ignore[misc]
-    """The training of the network."""
+    """The training of the network, see `build_loss`, `build_optimizer` and `EpochSelector`.
+
+    Args:
+        loss: ``weighted_cross_entropy`` gives all classes the same total weight; ``focal`` has gamma 2.
+        optimizer: ``sgd`` has a momentum of 0.9.
+        learning_rate: learning rate at the start; of a pretrained backbone, that of the head, which is trained alone
+            first.
+        schedule: ``cosine`` decreases the learning rate to 0 over all steps.
+        weight_decay: fraction of a weight, times the learning rate, that each step subtracts; not from biases and batch
+            normalisation.
+        head_weight_decay: the same, while the head of a pretrained backbone is trained alone.
+        epochs: largest number of epochs; of a pretrained backbone, those of the head.
+        batch_size (images): images in a step.
+        monitor: metric of the validation images that selects the epoch.
+        tolerance (of the metric): the latest epoch is selected that is at most so much worse than the best.
+        patience (epochs): epochs without a newly selected one before the phase ends; null to never end early.
+        mixed_bfloat16: compute in bfloat16; the weights stay in float32.
+        seed: seed of weights, dropout and the order of images.
+        fine_tuning: second phase of a pretrained backbone.
+    """
 
     fine_tuning: FineTuning
 
@@ -66,8 +95,15 @@ class Augmentation(Parameters):
     """Random changes of a training image, see `build_augmentation`; 0 disables a change.
 
     Args:
+        rotation (degrees): largest angle.
+        translation (of the side): largest shift.
+        zoom (of the side): largest change of scale.
+        brightness (of the grey range): largest shift of all grey levels.
+        contrast: largest relative change of contrast.
+        noise (of the grey range): standard deviation of Gaussian noise.
         flip: mirror left and right; off by default, because the heart is on the left.
         views: number of augmented views of each training image for which features of a frozen backbone are cached.
+        seed: seed of all changes.
     """
 
     rotation: Annotated[float, Field(ge=0, le=180)]
@@ -82,14 +118,26 @@ class Augmentation(Parameters):
 
 
 class Chance(Parameters):
-    """The loss of the untrained network must be that of chance, up to a ratio; see `check_chance`."""
+    """The loss of the untrained network must be that of chance, up to a ratio; see `check_chance`.
+
+    Args:
+        n_images (images): training images, balanced over the classes.
+        max_ratio: loss of the untrained network divided by the loss of chance, or the reverse.
+    """
 
     n_images: Annotated[int, Field(ge=2)]
     max_ratio: Annotated[float, Field(gt=1)]
 
 
 class Overfitting(Parameters):
-    """The network must be able to memorise a few images in at most ``epochs``; see `check_overfitting`."""
+    """The network must be able to memorise a few images; see `check_overfitting`.
+
+    Args:
+        n_images (images): training images, balanced over the classes.
+        epochs: largest number of epochs.
+        max_loss: largest loss that counts as memorised.
+        min_auc: smallest AUC that counts as memorised.
+    """
 
     n_images: Annotated[int, Field(ge=2)]
     epochs: Annotated[int, Field(ge=1)]
@@ -101,6 +149,11 @@ class ShuffledLabels(Parameters):
     """A network trained on shuffled labels must not predict those of validation images better than chance.
 
     See `check_shuffled_labels` and `null_bound`.
+
+    Args:
+        epochs: largest number of epochs.
+        false_alarms: probability that the check fails although the network is at chance.
+        permutations: permutations of the labels from which the bound is computed.
     """
 
     epochs: Annotated[int, Field(ge=1)]
@@ -109,7 +162,14 @@ class ShuffledLabels(Parameters):
 
 
 class Sanity(Parameters):
-    """The three checks, with the seed of their images, output weights and labels."""
+    """The three checks.
+
+    Args:
+        chance: loss of the untrained network.
+        overfitting: memorising a few images.
+        shuffled_labels: training on shuffled labels.
+        seed: seed of the images, output weights and labels of the checks.
+    """
 
     chance: Chance
     overfitting: Overfitting
@@ -134,7 +194,15 @@ Policy = Annotated[PlainPolicy | ValuePolicy, Field(discriminator="rule")]
 
 
 class Thresholds(Parameters):
-    """Calibration and threshold policy, fitted on validation images; ``compared`` are other policies to report."""
+    """Calibration and threshold policy, fitted on validation images; see `choose_threshold`.
+
+    Args:
+        calibration: fit of the probabilities; ``temperature`` for exclusive classes, ``platt`` for the others.
+        policy: ``{rule: youden}``; ``{rule: argmax}``, the most probable of exclusive classes; or ``fixed``,
+            ``target_sensitivity`` or ``target_specificity`` with a ``value`` from 0 to 1, such as ``{rule: fixed,
+            value: 0.3}``.
+        compared: other policies to report.
+    """
 
     calibration: Literal["none", "temperature", "platt"]
     policy: Policy
@@ -142,7 +210,13 @@ class Thresholds(Parameters):
 
 
 class Evaluation(Parameters):
-    """Confidence intervals; those of differences and of the calibration error come from a bootstrap."""
+    """Confidence intervals; those of differences and of the calibration error come from a bootstrap.
+
+    Args:
+        replicates: replicates of the bootstrap.
+        confidence: confidence level of the intervals.
+        seed: seed of the bootstrap.
+    """
 
     replicates: Annotated[int, Field(ge=100, le=100_000)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
@@ -153,8 +227,9 @@ class Subgroups(Parameters):
     """Subgroups of the test images.
 
     Args:
-        ages: first age of each band but the lowest, in years: [18, 65] means 0 to 17, 18 to 64, and 65 and older.
-        min_patients: patients that a group must have both with and without a class for metrics of that class.
+        ages (years): first age of each band but the lowest: [18, 65] means 0 to 17, 18 to 64, and 65 and older.
+        min_patients (patients): patients that a group must have both with and without a class for metrics of that
+            class.
     """
 
     ages: tuple[Annotated[int, Field(ge=1, le=120)], ...]
