@@ -18,11 +18,14 @@ PYTEST = $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=
 # The wheel with its dependencies and nothing else, which the SBOM lists.
 WHEEL_VENV := .venv-wheel
 
+# The variable silences advertising for the successor of MkDocs.
+DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # Airflow pins other versions of shared dependencies: it has its own environment and calls this one.
 AIRFLOW := .venv-airflow
 RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.framework.config_loader import task_names; print(*(f"{task}_retraining" for task in task_names()), sep=",")')
 
-.PHONY: run notebooks test test-slow test-faults lint benchmark results airflow dags dist clean
+.PHONY: run notebooks test test-slow test-faults lint docs benchmark results airflow dags dist clean
 
 run: $(VENV)/installed ## train and evaluate a small model on phantom images
 	$(BIN)/kedro run --env demo --pipeline=effusion
@@ -39,11 +42,15 @@ test-slow: $(VENV)/installed-dev ## simulations and long training runs
 test-faults: $(VENV)/installed-dev ## kills, damaged inputs, full disks: make test-faults SEED=2 KILLS=20 INPUTS=10000
 	FAULTS_SEED=$(SEED) FAULTS_KILLS=$(KILLS) FAULTS_INPUTS=$(INPUTS) $(PYTEST) -m faults tests/faults
 
-lint: $(VENV)/installed-dev ## style, types, import directions
+lint: $(VENV)/installed-dev ## style, types, import directions, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(DOCS)
+
+docs: $(VENV)/installed-dev ## build the documentation in site/, from pages, docstrings and the models of the parameters
+	$(DOCS)
 
 benchmark: $(VENV)/installed-dev ## each one prints what it measures in one run
 	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
