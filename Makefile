@@ -1,6 +1,6 @@
 # Start with `make run` and `make test`.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -75,7 +75,7 @@ clean: ## remove the virtual environments, the DAGs, the wheel and the data of t
 	rm -rf $(VENV) $(AIRFLOW) $(WHEEL_VENV) airflow_dags build dist data/demo
 
 %/bin/python:
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 11) else f"Python 3.11 is needed, found {v[0]}.{v[1]}: make run PYTHON=/path/to/python3.11")'
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python 3.11, 3.12 or 3.13 is needed, found {v[0]}.{v[1]}: make run PYTHON=/path/to/python3.13")'
 	$(PYTHON) -m venv $*
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
