@@ -69,6 +69,20 @@ def test_a_file_that_exists_or_can_be_created_is_used(store, tmp_path):
     assert new.exists()
 
 
+def test_a_process_that_ends_while_it_creates_the_file_leaves_nothing_that_cannot_be_opened(tmp_path, monkeypatch):
+    def stop(client, **_):
+        raise KeyboardInterrupt
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(mlflow.MlflowClient, "search_experiments", stop)
+        server.connect(uri)
+    assert not (tmp_path / "mlflow.db").exists()
+    (tmp_path / ".mlflow-0123abcd.db").write_bytes(b"of a killed process")
+    server.connect(uri)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
 def test_a_server_must_answer_and_give_access(silent):
     with answering(503) as failing:
         for uri, problem in ((CLOSED, "refused"), (silent, "timed out"), (failing, "503")):

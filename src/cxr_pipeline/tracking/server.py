@@ -17,6 +17,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import ArgumentError
 
 from cxr_pipeline.common.errors import Unavailable, UserError
+from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.common.mappings import hide_passwords
 
 # Set when the package is imported, unless the user has set them.
@@ -106,6 +107,17 @@ def _check_file(uri: str, path: Path) -> None:
         raise _unusable(uri, problem, advice, error=Unavailable) from error
 
 
+def _create_database(path: Path) -> None:
+    """Create the SQLite file with the tables of MLflow.
+
+    MLflow creates the tables one by one: a file of which it was killed in between could never be opened again.
+    """
+    for leftover in path.parent.glob(f".{path.stem}-*{path.suffix}"):
+        leftover.unlink()
+    with written_atomically(path) as temporary:
+        mlflow.MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)
+
+
 def _follow_artifacts(database: Path, artifacts: Path) -> None:
     """Change the recorded folder of artifacts to ``artifacts``, if they are there or the recorded place is gone.
 
@@ -144,9 +156,12 @@ def _local_path(location: str | None) -> Path | None:
 
 
 def _check_answer(uri: str) -> None:
+    path = _sqlite_file(uri)
     try:
-        # The first request creates the tables of a database, which two processes must not do at once.
+        # Two processes must not create a file at once.
         with exclusive(uri), impatient():
+            if path is not None and not path.exists():
+                _create_database(path)
             mlflow.MlflowClient(uri).search_experiments(max_results=1)
     except MlflowException as error:
         status = error.get_http_status_code()
