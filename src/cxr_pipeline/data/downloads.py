@@ -12,11 +12,10 @@ from typing import IO, Any
 
 import pooch
 import requests
-from rich import progress
-from rich.console import Console
 
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.files import explain_damage
+from cxr_pipeline.common.progress import open_with_progress, progress_bar
 from cxr_pipeline.data.sources.table_files import check_expansion
 
 _CHUNK = 2**16
@@ -76,24 +75,15 @@ class ResumingDownloader:
             self._append(response, n_bytes if response.status_code == requests.codes.partial_content else 0)
 
     def _append(self, response: requests.Response, n_bytes: int) -> None:
-        console = Console(stderr=True)
-        bar = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
         length = response.headers.get("Content-Length")
         total = None if length is None else n_bytes + int(length)
-        with self.part.open("ab" if n_bytes else "wb") as file, bar:
-            task = bar.add_task(self.part.stem, total=total, completed=n_bytes)
+        with (
+            self.part.open("ab" if n_bytes else "wb") as file,
+            progress_bar(self.part.stem, total, completed=n_bytes, unit="bytes") as update,
+        ):
             for chunk in response.iter_content(_CHUNK):
                 file.write(chunk)
-                bar.advance(task, len(chunk))
+                update(advance=len(chunk))
 
 
 def download(url: str, target: Path, *, checksum: str | None, page: str, by_hand: Path) -> None:
@@ -191,15 +181,7 @@ def _files_of(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 
 
 def _open_files(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    console = Console(stderr=True)
-    with progress.open(
-        archive,
-        "rb",
-        description=f"Unpacking {archive.name}",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as file:
+    with open_with_progress(archive, f"Unpacking {archive.name}") as file:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(file) as entries:
                 for entry in entries.infolist():

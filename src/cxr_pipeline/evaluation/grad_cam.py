@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from cxr_pipeline.common.progress import track
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.evaluation.intervals import measure_mean
 from cxr_pipeline.evaluation.localisation import boxes_of, localise, measure_maps, rank_correlation
@@ -155,7 +156,8 @@ def explain_images(
     """
     cam, sanity = GradCam(model), Shuffled(model, seed)
     chunks = [explained.iloc[start : start + _CHUNK] for start in range(0, len(explained), _CHUNK)]
-    parts = [_explain_chunk(cam, sanity, images, chunk, boxes) for chunk in chunks]
+    tracked = track(chunks, "Explaining images", len(explained), size=len)
+    parts = [_explain_chunk(cam, sanity, images, chunk, boxes) for chunk in tracked]
     localisation: dict[str, Any] = {}
     correlation = pointing_game = None
     if parts:

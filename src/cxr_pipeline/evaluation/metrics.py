@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.progress import track
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -185,8 +186,8 @@ def draw_weights(codes: Indices, replicates: int, seed: int) -> Iterator[Floats]
         return
     rng = np.random.default_rng(seed)
     per_chunk = max(1, CHUNK // n_images)
-    for first in range(0, replicates, per_chunk):
-        n_rows = min(per_chunk, replicates - first)
+    chunks = [min(per_chunk, replicates - first) for first in range(0, replicates, per_chunk)]
+    for n_rows in track(chunks, "Bootstrap", replicates, size=int):
         drawn = rng.integers(n_groups, size=(n_rows, n_groups))
         drawn += n_groups * np.arange(n_rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=n_rows * n_groups).reshape(n_rows, n_groups).astype(np.float64)

@@ -18,6 +18,7 @@ from yaml import MarkedYAMLError
 
 from cxr_pipeline.common.errors import Terminated, Unavailable, UserError
 from cxr_pipeline.common.locks import Locked
+from cxr_pipeline.common.progress import close_bars
 
 
 @contextmanager
@@ -39,7 +40,10 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
     """
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        yield
+        try:
+            yield
+        finally:
+            close_bars()
     except (KeyboardInterrupt, Terminated) as stopped:
         from cxr_pipeline.tracking import runs
 

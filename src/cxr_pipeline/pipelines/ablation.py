@@ -10,6 +10,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.mappings import lay_over
+from cxr_pipeline.common.progress import track
 from cxr_pipeline.experiments import cells, digests
 from cxr_pipeline.experiments.jobs import Job, run_jobs
 from cxr_pipeline.experiments.task_run import MODULE, TaskRun
@@ -49,7 +50,8 @@ def run_cells(
     # Fine-tuning first: it caches all features that training the head alone needs, and more.
     missing.sort(key=lambda job: not digests.fine_tunes(job.payload["parameters"]))
     width = len({job.shares[0] for job in distinct})
-    for n_done, outcome in enumerate(run_jobs(missing, width=width, **parallel.model_dump()), start=1):
+    outcomes = track(run_jobs(missing, width=width, **parallel.model_dump()), "Cells", len(missing))
+    for n_done, outcome in enumerate(outcomes, start=1):
         cells.save_outcome(Path(jobs[outcome.name].log).parent, outcome)
         level = logging.INFO if outcome.error is None else logging.WARNING
         logger.log(level, "%d of %d: %s, %s", n_done, len(missing), outcome.name, outcome.error or "done")

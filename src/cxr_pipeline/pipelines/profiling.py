@@ -28,7 +28,8 @@ def profile_images(
     for split in ("train", "validation"):
         images = select_split(manifest, splits, split)
         rows = sample_one_per_patient(images, max_images=drift.max_images, seed=drift.seed)
-        features = extract_features(model, rule, enhanced_images.batches(rows["sha256"].tolist(), drift.batch_size))
+        batches = enhanced_images.batches(rows["sha256"].tolist(), drift.batch_size)
+        features = extract_features(model, rule, batches, n_images=len(rows))
         sides.append(features.with_metadata(rows, rule.outputs))
     return ReferenceProfile.fit(*sides, outputs=rule.outputs, seed=drift.seed)
 

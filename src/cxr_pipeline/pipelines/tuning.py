@@ -10,6 +10,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import flatten, lay_over, nest
+from cxr_pipeline.common.progress import track
 from cxr_pipeline.common.provenance import versions
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.experiments import digests
@@ -45,7 +46,7 @@ def search_parameters(
     def run_trials(n: int) -> Iterator[str | None]:
         names = [f"{plan.name}-{uuid4().hex[:12]}" for _ in range(n)]
         jobs = [Job(name, TRIAL, payload, log=f"{folder}/logs/{name}.log") for name in names]
-        for outcome in run_jobs(jobs, width=plan.n_trials, **parallel.model_dump()):
+        for outcome in track(run_jobs(jobs, width=plan.n_trials, **parallel.model_dump()), "Trials", n):
             yield outcome.error
 
     logger.info("The study is %s. A run with the same images, split, space and other parameters resumes it.", plan.name)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich import get_console
-from rich.progress import Progress
 
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.mappings import json_digest
+from cxr_pipeline.common.progress import progress_bar
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.training.augmentation import STRENGTHS, AugmentedViews
 from cxr_pipeline.training.settings import FEATURES
@@ -79,9 +78,7 @@ class BackboneFeatures:
             return run_batches(self._lower, views.render(self._images.read(sha256s), sha256s, numbers))
 
         def pooled(chunk: Sequence[Entry]) -> np.ndarray:
-            parts = [chunk[start : start + CHUNK] for start in range(0, len(chunk), CHUNK)]
-            below = self.read_cut if at_cut else activations
-            return np.concatenate([run_batches(self._upper, below(part)) for part in parts])
+            return run_batches(self._upper, self.read_cut(chunk) if at_cut else activations(chunk))
 
         if at_cut:
             self._fill(self._cut, entries, activations, "features at the cut")
@@ -107,12 +104,17 @@ class BackboneFeatures:
         if not missing:
             return
         logger.info("Computing %s: %d of %d images and views are not cached.", name, len(missing), len(by_key))
-        with Progress(transient=True, disable=not get_console().is_terminal) as progress:
-            bar = progress.add_task(name, total=len(missing))
-            for start in range(0, len(missing), store.rows_per_shard):
-                keys = missing[start : start + store.rows_per_shard]
-                store.write(keys, compute([by_key[key] for key in keys]))
-                progress.advance(bar, len(keys))
+        with progress_bar(name.capitalize(), len(missing)) as update:
+            for shard in _chunks(missing, store.rows_per_shard):
+                parts = []
+                for keys in _chunks(shard, CHUNK):
+                    parts.append(compute([by_key[key] for key in keys]))
+                    update(advance=len(keys))
+                store.write(shard, np.concatenate(parts))
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def run_batches(network: Model, inputs: np.ndarray) -> np.ndarray:

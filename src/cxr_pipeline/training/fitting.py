@@ -21,11 +21,10 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from rich import get_console
-from rich.progress import Progress
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import json_digest
+from cxr_pipeline.common.progress import progress_bar
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.training.checkpoints import Arrays, PhaseState, Row, prune
 from cxr_pipeline.training.epoch_selection import MONITORS, validation_metrics
@@ -96,7 +95,11 @@ def predict(model: keras.Model, images: PreparedImages, sha256s: Sequence[str], 
     if not len(sha256s):
         return np.empty((0, model.output_shape[-1]), np.float32)
     dataset = batches(image_inputs(images, model.input_shape[1:]), sha256s, batch_size=batch_size)
-    scores: np.ndarray = model.predict(dataset, verbose=0)
+    with progress_bar("Scoring images", len(sha256s)) as update:
+        advance = keras.callbacks.LambdaCallback(
+            on_predict_batch_end=lambda batch, logs: update(completed=min((batch + 1) * batch_size, len(sha256s)))
+        )
+        scores: np.ndarray = model.predict(dataset, verbose=0, callbacks=[advance])
     return scores.astype(np.float32)
 
 
@@ -170,10 +173,11 @@ class Trainer:
         if state.history:
             _assign(network.variables, state.variables)
             _assign(optimizer.variables, state.optimizer)
-        with Progress(transient=True, disable=not get_console().is_terminal) as progress:
-            bar = progress.add_task(phase.name, total=settings.epochs * steps, completed=len(state.history) * steps)
-            advance = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: progress.advance(bar))
+        title = phase.name.replace("_", " ").capitalize()
+        with progress_bar(title, settings.epochs * steps, completed=len(state.history) * steps) as update:
+            advance = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: update(advance=1))
             while self._n_epochs(phase, state) is None:
+                update(description=f"{title}, epoch {len(state.history) + 1} of {settings.epochs}")
                 state.history.append(self._run_epoch(phase, len(state.history), len(earlier), advance))
                 self._update(phase, state, earlier)
                 state.save(path)

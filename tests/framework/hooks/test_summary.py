@@ -39,6 +39,7 @@ def printed(tmp_path, capsys, monkeypatch):
         datasets = {"metrics": METRICS, "model_version": {"name": "cxr-t", "version": 3}, "warnings": [], **datasets}
         catalog = DataCatalog({f"t.{name}": MemoryDataset(content) for name, content in datasets.items()})
         catalog["t.report"] = FileDataset(filepath=tmp_path / DEEP / "report.html")
+        catalog["t.best_parameters"] = FileDataset(filepath=tmp_path / "best parameters.yml")
         catalog["t.predictions"] = FileDataset(filepath=tmp_path / "predictions.json")
         node = Node(lambda: 1, inputs=None, outputs=[f"t.{name}" for name in outputs], name="register", namespace="t")
         hooks.Summary().after_pipeline_run(Pipeline([node]), catalog)
@@ -55,6 +56,7 @@ def printed(tmp_path, capsys, monkeypatch):
             [
                 *("t (12 test images)", "AUC │ 0.750 (0.500 to 0.875)", "sensitivity │ 0.125 │"),
                 *("specificity │ not defined", "ill 0.375", "cxr-t 3", str(DEEP / "report.html")),
+                "To predict images: kedro predict t IMAGE... To compare runs and versions: kedro mlflow ui",
             ],
             ["mean", "warning:", "champion"],
         ),
@@ -90,6 +92,8 @@ def test_a_run_that_registers_a_version_ends_with_a_summary(printed, datasets, w
 
 def test_other_runs_end_with_what_they_wrote(printed, tmp_path):
     assert printed("metrics") == ""
+    step = "To train with the best parameters: kedro run --config '{}/best parameters.yml'\n"
+    assert printed("best_parameters") == step.format(tmp_path)
     assert printed("predictions", "scoring_record", scoring_record=RECORD | {"flagged": {}}).splitlines() == [
         "1,203 images: 1,200 scored (ill 1,200), 3 refused (empty 1, unreadable 2)",
         f"predictions: {tmp_path}/predictions.json",

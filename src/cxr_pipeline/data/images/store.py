@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from cxr_pipeline.common.array_store import ArrayStore, write_shard
 from cxr_pipeline.common.errors import ImageRefused, Unavailable, UserError
 from cxr_pipeline.common.parallel import map_in_order, n_cores
+from cxr_pipeline.common.progress import progress_bar
 from cxr_pipeline.data.images.morphology import apply_steps
 from cxr_pipeline.data.images.recipe import Recipe
 
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 # With fewer images, starting worker processes takes longer than it saves.
 _FEW_BYTES_TO_DECODE = 2**27
 _FEW_IMAGES_TO_ENHANCE = 5000
+# Small shards show progress, and let the threads of one process share the work; many of them are slow to open.
+_FEWEST_IN_SHARD, _MOST_SMALL_SHARDS = 32, 16
 _IMAGES, _REFUSED, _NOTES = "images", "refused", "notes"
 _NOTE = np.dtype("S200")
 _REFUSAL = np.dtype([("reason", "S32"), ("detail", "S200")])
@@ -151,13 +152,16 @@ class PreparedImages:
     ) -> Refusals:
         """Divide items into shards, process each, and return the refusals that are not stored."""
         self._check_room(len(items))
-        length = max(1, min(self._images.rows_per_shard, -(-len(items) // workers)))
+        smallest = max(_FEWEST_IN_SHARD, -(-len(items) // _MOST_SMALL_SHARDS))
+        length = max(1, min(self._images.rows_per_shard, -(-len(items) // workers), smallest))
         shards = [items[start : start + length] for start in range(0, len(items), length)]
         transient: Refusals = {}
         try:
             results = map_in_order(work, shards, workers=min(workers, max(1, len(shards))))
-            for refused in track(results, title, len(shards), console=Console(stderr=True), disable=not shards):
-                transient |= refused
+            with progress_bar(title, len(items)) as update:
+                for shard, refused in zip(shards, results, strict=True):
+                    transient |= refused
+                    update(advance=len(shard))
         finally:
             self._refresh()
         return transient

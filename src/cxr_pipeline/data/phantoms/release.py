@@ -15,10 +15,9 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich import get_console
-from rich.progress import track
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.progress import track
 from cxr_pipeline.data.phantoms.chest import Anatomy
 from cxr_pipeline.data.phantoms.radiograph import FINDINGS, Box, draw_radiograph
 
@@ -79,8 +78,7 @@ def write_release(folder: Path, *, n_patients: int, size: int, prevalence: Mappi
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True) as temporary:
         new = Path(temporary, "new")
         (new / "images").mkdir(parents=True)
-        quiet = not get_console().is_terminal
-        patients = track(range(1, n_patients + 1), description="Drawing phantoms", transient=True, disable=quiet)
+        patients = track(range(1, n_patients + 1), "Drawing phantoms", n_patients)
         draw = partial(draw_patient, size=size, prevalence=prevalence, seed=seed)
         _write_images(new, chain.from_iterable(map(draw, patients)), size)
         if folder.exists():

@@ -10,10 +10,8 @@ from heapq import nsmallest
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import track
-
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.progress import track
 from cxr_pipeline.data.images.recipe import leads_out
 from cxr_pipeline.data.sources.listing import printable
 
@@ -22,7 +20,6 @@ Result = TypeVar("Result")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
 
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
-_MIN_FOR_PROGRESS_BAR = 1000
 
 
 @dataclass(frozen=True)
@@ -154,14 +151,7 @@ def holds_images(folder: Path) -> bool:
 def map_in_threads(function: Callable[[str], Result], paths: Sequence[str], *, description: str) -> list[Result]:
     """Apply a function to many paths on as many threads as there are cores, with a progress bar."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        results = track(
-            threads.map(function, paths),
-            description=description,
-            total=len(paths),
-            console=Console(stderr=True),
-            disable=len(paths) < _MIN_FOR_PROGRESS_BAR,
-        )
-        return list(results)
+        return list(track(threads.map(function, paths), description, len(paths)))
 
 
 def _loops(above: str, name: str) -> bool:

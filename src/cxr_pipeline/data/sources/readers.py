@@ -16,12 +16,11 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich import progress
-from rich.console import Console
 
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.errors import ImageRefused, UserError
 from cxr_pipeline.common.files import written_atomically
+from cxr_pipeline.common.progress import open_with_progress
 from cxr_pipeline.data.images.decoding import read_bytes
 from cxr_pipeline.data.images.dicom import BODY_PARTS, MODALITIES, check_chest
 from cxr_pipeline.data.images.recipe import Recipe
@@ -30,7 +29,6 @@ from cxr_pipeline.data.sources.listing import explained, printable
 
 BLOCK_PIXELS = 2**21
 
-_WORTH_A_PROGRESS_BAR = 2**24
 _DESCRIPTION = "description.json"
 
 # Some images of a container, uint8 [n, height, width], and the problems of the rows of the block without an image.
@@ -202,15 +200,8 @@ def unpack(container: Path, folder: Path, blocks: Callable[[BinaryIO], Iterator[
     """
     with explained(container, "a file with images"):
         sha256 = _content_hash(container, folder / "content_hashes")
-        opened = progress.open(
-            container,
-            "rb",
-            description=f"Unpacking {printable(container.name)}",
-            console=Console(stderr=True),
-            disable=container.stat().st_size < _WORTH_A_PROGRESS_BAR,
-        )
     reader = RowReader(folder / hashlib.sha256(f"{sha256} {how}".encode()).hexdigest()[:32])
-    with opened as source:
+    with open_with_progress(container, f"Unpacking {printable(container.name)}") as source:
         with suppress(OSError, ValueError, KeyError):
             images, _ = _open_unpacked(reader.folder)
             if not images.missing(map(str, range(len(images)))):

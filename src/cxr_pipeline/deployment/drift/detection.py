@@ -91,7 +91,7 @@ class NewImages:
                     yield np.stack(images)
 
         rule = classifier.decision_rule
-        features = extract_features(classifier.model, rule, batches())
+        features = extract_features(classifier.model, rule, batches(), n_images=len(sample))
         features = features.with_metadata(sample.loc[usable], rule.outputs)
         if refused:
             _log.warning("%d of %d new images cannot be used: %s.", refused.total(), len(sample), dict(refused))

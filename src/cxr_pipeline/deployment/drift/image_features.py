@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cxr_pipeline.common.progress import track
 from cxr_pipeline.evaluation.decision_rule import DecisionRule
 from cxr_pipeline.evaluation.score_tables import patients_of
 
@@ -104,11 +105,14 @@ class FeatureExtractor:
         return features, scores
 
 
-def extract_features(model: Model, rule: DecisionRule, batches: Iterable[NDArray[np.uint8]]) -> ImageFeatures:
-    """Extract the features of batches of images; their labels and sources are unknown."""
+def extract_features(
+    model: Model, rule: DecisionRule, batches: Iterable[NDArray[np.uint8]], *, n_images: int | None = None
+) -> ImageFeatures:
+    """Extract the features of batches of images, ``n_images`` in all if known; their labels and sources are unknown."""
     extractor = FeatureExtractor(model, rule)
+    tracked = track(batches, "Extracting features", n_images, size=len)
     # The empty array gives the result its shape if there is no batch.
-    features = [np.empty(0, extractor.dtype), *(extractor.extract(images)[0] for images in batches)]
+    features = [np.empty(0, extractor.dtype), *(extractor.extract(images)[0] for images in tracked)]
     return ImageFeatures.from_rows(np.concatenate(features))
 
 

@@ -18,14 +18,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 import cxr_pipeline
 from cxr_pipeline.common.array_store import ArrayStore
 from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.common.mappings import json_digest
 from cxr_pipeline.common.parallel import map_in_order, n_cores
+from cxr_pipeline.common.progress import progress_bar
 from cxr_pipeline.data.images.recipe import Recipe, prepare_files
 from cxr_pipeline.data.sources.folders import ImageFolder
 from cxr_pipeline.data.sources.listing import printable
@@ -120,14 +119,13 @@ def score_folder(
     for leftover in parts.glob(".table-*"):
         leftover.unlink()
     with (
-        Progress(console=Console(stderr=True)) as progress,
+        progress_bar("Scoring images", sum(1 for _ in images)) as update,
         written_atomically(file) as temporary,
         pq.ParquetWriter(temporary, scorer.schema) as writer,
     ):
-        bar = progress.add_task("Scoring images", total=sum(1 for _ in images))
         listing = iter(images)
         while window := list(islice(listing, _WINDOW)):
-            writer.write_table(scorer.score(window, advance=lambda n: progress.advance(bar, n)))
+            writer.write_table(scorer.score(window, advance=lambda n: update(advance=n)))
     features = scorer.finish()
     for folder in parts.iterdir():
         if folder.is_dir() and folder.name != settings:

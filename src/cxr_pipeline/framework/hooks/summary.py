@@ -1,17 +1,20 @@
 """Completed nodes, and the summary at the end of a run."""
 
 import logging
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
-from rich.console import Console
+from rich import get_console
 from rich.table import Table
 from rich.text import Text
 
+from cxr_pipeline.common.progress import progress_bar
 from cxr_pipeline.framework.hooks.runs import task_of
 from cxr_pipeline.report.formatting import measure, number, words
 from cxr_pipeline.report.pages.leaderboard import first_models
@@ -20,22 +23,38 @@ _log = logging.getLogger(__name__)
 
 
 class Summary:
-    """Logs completed nodes, and prints the main results and the paths of the pages at the end of a run."""
+    """Shows the running node, logs completed nodes, and prints the main results and the pages at the end of a run."""
+
+    def __init__(self) -> None:
+        self._bar = ExitStack()
+
+    @hook_impl(trylast=True)
+    def before_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Show a bar of the nodes, once the other hooks allow the run."""
+        self._n_nodes, self._n_completed = len(pipeline.nodes), 0
+        self._update = self._bar.enter_context(progress_bar("", self._n_nodes, unit="nodes"))
 
     @hook_impl
-    def before_pipeline_run(self, pipeline: Pipeline) -> None:
-        """Count the nodes."""
-        self._n_nodes, self._n_completed = len(pipeline.nodes), 0
+    def before_node_run(self, node: Node) -> None:
+        """Show the name of the node."""
+        self._update(description=node.name.rpartition(".")[2])
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Remove the bar."""
+        self._bar.close()
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
         """Log that a node is completed."""
         self._n_completed += 1
+        self._update(advance=1)
         _log.info("Completed %s (%d of %d)", node.name, self._n_completed, self._n_nodes)
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Print the results of a task, the counts of scored images, or the first models of a leaderboard."""
+        self._bar.close()
         task, outputs = task_of(pipeline), pipeline.all_outputs()
         lines = []
         if "leaderboard" in outputs:
@@ -45,24 +64,42 @@ class Summary:
         if f"{task}.report" in outputs:
             metrics, version = catalog.load(f"{task}.metrics"), catalog.load(f"{task}.model_version")
             images = "phantom images: generated, no evidence about patients" if metrics["phantom"] else "test images"
-            Console().print(Text(f"{task} ({metrics['n_images']} {images})"), soft_wrap=True)
-            Console().print(_table(metrics))
+            get_console().print(Text(f"{task} ({metrics['n_images']} {images})"), soft_wrap=True)
+            get_console().print(_table(metrics))
             lines += [f"warning: {warning}" for warning in catalog.load(f"{task}.warnings")]
             lines.append(f"model version: {version['name']} {version['version']}")
         if {f"{task}.report", f"{task}.promotion"} <= outputs:
             lines += _decision(catalog.load(f"{task}.promotion"))
-        # Not in the table, which would break a long path.
+        # Paths are not in the table, which would break a long one.
         lines += [f"{name}: {path}" for name, path in _pages(outputs, catalog)]
+        lines += _next_steps(task, outputs, catalog)
         for line in lines:
-            Console().print(Text(line), soft_wrap=True)
+            get_console().print(Text(line), soft_wrap=True)
 
 
 def _pages(outputs: Iterable[str], catalog: DataCatalog) -> Iterator[tuple[str, Path]]:
     """Yield the name and the path of what a user reads after a run."""
     for output in sorted(outputs):
-        path, name = getattr(catalog.get(output), "_filepath", None), output.rpartition(".")[2]
+        path, name = _path(output, catalog), output.rpartition(".")[2]
         if path is not None and (path.suffix == ".html" or name == "predictions"):
             yield name.removesuffix("_page"), path
+
+
+def _next_steps(task: str | None, outputs: Iterable[str], catalog: DataCatalog) -> Iterator[str]:
+    """Yield the commands that use what a run wrote."""
+    from cxr_pipeline.tracking.aliases import task_and_environment
+
+    if f"{task}.report" in outputs:
+        env = task_and_environment(catalog.load(f"{task}.model_version")["name"])[1]
+        yield f"To predict images: kedro predict {task} IMAGE...{env}"
+        yield f"To compare runs and versions: kedro mlflow ui{env}"
+    if f"{task}.best_parameters" in outputs:
+        path = _path(f"{task}.best_parameters", catalog)
+        yield f"To train with the best parameters: kedro run --config {shlex.quote(str(path))}"
+
+
+def _path(output: str, catalog: DataCatalog) -> Path | None:
+    return getattr(catalog.get(output), "_filepath", None)
 
 
 def _counts(record: Mapping[str, Any]) -> str:
