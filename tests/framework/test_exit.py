@@ -1,9 +1,12 @@
 import errno
 import os
+import re
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 
+import click
 import pytest
 import sqlalchemy
 from kedro.config import OmegaConfigLoader
@@ -159,3 +162,10 @@ def test_what_kedro_says_about_the_command_line_is_kept():
     assert explain(error_of(lambda: run.callback(**arguments))) == (message, 1)
     # The same error of a program that uses Kedro is a defect.
     assert explain(error_of(lambda: Pipeline([]).only_nodes("a"))) is None
+
+
+def test_the_documentation_lists_every_exit_status():
+    table = (Path(__file__).parents[2] / "docs" / "reference" / "exit_statuses.md").read_text("utf-8")
+    signals = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+    errors = {error.exit_code for error in (UserError, Unavailable, Locked, click.UsageError)}
+    assert {int(status) for status in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == {0} | errors | signals

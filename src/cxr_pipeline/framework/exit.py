@@ -27,16 +27,8 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
 
     ``separator`` is printed between the lines of a message with several lines.
 
-    ============ ==============================================================================
-    exit status  cause
-    ============ ==============================================================================
-    1            a `UserError`
-    69           a service is unavailable; the same command may succeed later (EX_UNAVAILABLE)
-    75           another run holds the lock (EX_TEMPFAIL)
-    130, 143     SIGINT (Ctrl-C), SIGTERM: 128 plus the signal; the active MLflow run ends as KILLED
-    ============ ==============================================================================
-
-    Any other exception passes through with its traceback.
+    ``docs/reference/exit_statuses.md`` is the table of statuses. After SIGINT (Ctrl-C) or SIGTERM the active MLflow run
+    ends as KILLED. Any other exception passes through with its traceback.
     """
     before = signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -139,7 +139,7 @@ def test_a_missing_or_changed_download_is_refused(raw, server):
             ask(raw)
     (server / NAME).write_bytes(CONTENT + b"!")
     for _ in range(2):
-        with pytest.raises(UserError, match=r"could not be downloaded .*does not match"):
+        with pytest.raises(UserError, match="is not the expected file"):
             find(raw)
 
 
@@ -147,7 +147,7 @@ def test_a_download_without_a_published_md5_must_be_hdf5(raw, server, hdf5):
     served = server.parent / "mobilenet_v2" / PUBLISHED["mobilenetv2"].file
     served.parent.mkdir()
     served.write_bytes(b"<html>no weights today</html>")
-    with pytest.raises(UserError, match=r"could not be downloaded .*damaged or not a weights file"):
+    with pytest.raises(UserError, match="damaged or not a weights file"):
         find(raw, architecture="mobilenetv2")
     served.write_bytes(hdf5)
     file = find(raw, architecture="mobilenetv2")

@@ -81,7 +81,7 @@ def _pages(outputs: Iterable[str], catalog: DataCatalog) -> Iterator[tuple[str, 
     """Yield the name and the path of what a user reads after a run."""
     for output in sorted(outputs):
         path, name = _path(output, catalog), output.rpartition(".")[2]
-        if path is not None and (path.suffix == ".html" or name == "predictions"):
+        if path is not None and (path.suffix == ".html" or name in ("predictions", "sanity_figure")):
             yield name.removesuffix("_page"), path
 
 

@@ -1,7 +1,7 @@
 """Pretrained weights of a backbone: find their file, check it and load it.
 
-A file is searched in the raw data folder and in Keras' cache before Keras downloads it. Keras is imported only for a
-download, so that the weights of a run can be checked without it.
+A file is searched in the raw data folder and in Keras' cache, and otherwise downloaded into the latter. Keras itself is
+not imported, so that the weights of a run can be checked without it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import explain_damage
+from cxr_pipeline.data.downloads import download
 
 if TYPE_CHECKING:
     from keras import Model
@@ -197,20 +198,15 @@ def _find_defect(path: Path, md5: str | None) -> str | None:
 
 
 def _download(published: PublishedWeights) -> Path:
-    import keras
-
-    cache = _keras_cache()
-    options = {"file_hash": published.md5, "force_download": True}
+    cached = _keras_cache() / published.file
+    # In a folder of its own, where leftovers of a killed download can be removed.
+    downloaded = cached.parent / ".cxr_pipeline" / published.file
+    checksum = None if published.md5 is None else f"md5:{published.md5}"
+    download(published.url, downloaded, checksum=checksum, page=published.url, by_hand=cached)
     try:
-        path = keras.utils.get_file(
-            published.file, published.url, cache_dir=str(cache.parent), cache_subdir="models", **options
-        )
-        return _check_defects(Path(path), published.md5)
-    except Exception as error:  # Keras raises a bare Exception if a download fails.
-        raise UserError(
-            f"{published.url} could not be downloaded ({error}). Run the same command again, or put the file into "
-            f"{cache}."
-        ) from error
+        return _check_defects(downloaded, published.md5).replace(cached)
+    finally:
+        downloaded.unlink(missing_ok=True)
 
 
 def _keras_cache() -> Path:
