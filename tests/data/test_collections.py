@@ -9,7 +9,7 @@ from file_server import serve
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.locks import Locked, RunLock
-from cxr_pipeline.data.collections import RemoteFile, fetch, read_collections
+from cxr_pipeline.data.collections import RemoteFile, fetch, fetched_collection, read_collections
 from cxr_pipeline.data.sources import class_folders
 
 KERMANY = read_collections()["kermany"]
@@ -57,6 +57,7 @@ def test_an_archive_is_unpacked_and_its_origin_is_stored_beside_it(server, tmp_p
     notice = (tmp_path / "kermany" / "kermany.txt").read_text("utf-8")
     for text in ("Licence: CC BY 4.0", "Citation: Kermany", "  SHA-256 ", "  No published checksum is known."):
         assert text in notice
+    assert fetched_collection(tmp_path / "kermany") == KERMANY
 
     n_sent = server.n_sent
     assert fetch_all(server, tmp_path) == ["ChestXRay2017.zip is complete."]
@@ -71,6 +72,14 @@ def test_an_archive_is_unpacked_and_its_origin_is_stored_beside_it(server, tmp_p
     server.files[PATH] = archive(content=b"other")
     with pytest.raises(UserError, match=r"is not the expected file: its checksum is \w+; expected sha256:"):
         fetch_all(server, tmp_path)
+
+
+@pytest.mark.parametrize("path", ["kermany", "medmnist/pneumoniamnist.npz", "own", "."])
+def test_the_collection_of_a_folder_without_a_record_is_unknown(tmp_path, path):
+    (tmp_path / "medmnist" / ".fetched").mkdir(parents=True)
+    (tmp_path / "medmnist" / ".fetched" / "pneumoniamnist_64.npz.json").touch()
+    assert fetched_collection(tmp_path / path) is None
+    assert fetched_collection(tmp_path / "medmnist/pneumoniamnist_64.npz").name == "pneumoniamnist_64"
 
 
 def test_an_archive_put_there_by_hand_is_unpacked(server, tmp_path):

@@ -1,5 +1,6 @@
 """One small run in the demo environment: its outputs, repetition, resumption and scoring."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import demo_projects
+import mlcroissant
 import pandas as pd
 import pytest
 from demo_projects import MODEL, arguments, client, runs, stop, succeeded, versions, wait_for
@@ -169,6 +171,17 @@ def test_lineage_lists_the_versions_that_have_seen_a_patient_or_an_image(demo, s
     assert f"test {n_images} 1 of 1 versions" in lineage(kedro, demo, "--patient", patient.zfill(8))
     image = splits.loc[splits["split"] == "validation", "image"].iloc[0]
     assert "validation 1" in lineage(kedro, demo, "--image", f"data/demo/01_raw/phantoms/images/{image}")
+
+
+def test_lineage_describes_the_images_of_a_version_in_croissant(demo, kedro, tmp_path):
+    file = tmp_path / "effusion.json"
+    assert f"is in {file}, their list in {tmp_path}/effusion.parquet." in lineage(kedro, demo, "1", "--croissant", file)
+    dataset = mlcroissant.Dataset(file)
+    assert not dataset.metadata.ctx.issues.warnings
+    (artifact,) = (demo.folder / "mlartifacts").rglob("images.parquet")
+    assert dataset.metadata.file_objects[0].sha256 == hashlib.sha256(artifact.read_bytes()).hexdigest()
+    assert len(list(dataset.records("images"))) == len(pd.read_parquet(artifact))
+    assert str(demo.folder) not in file.read_text("utf-8")
 
 
 def test_a_repeated_run_gives_the_same_bytes_and_decodes_no_image_again(demo_copy, reporting, kedro):

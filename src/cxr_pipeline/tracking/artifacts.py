@@ -4,6 +4,7 @@ Functions that log do nothing without an active run.
 """
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -73,6 +74,11 @@ def images_of_run(run_id: str | None) -> pd.DataFrame | None:
     """Return the images of the version that a run registered; None if the run does not exist or logged none."""
     images: pd.DataFrame | None = _read(run_id, IMAGES, pd.read_parquet)
     return images
+
+
+def copy_images_of_run(run_id: str | None, file: Path) -> bool:
+    """Copy the Parquet file of `images_of_run` to ``file``; return False if the run does not exist or logged none."""
+    return _read(run_id, IMAGES, partial(shutil.copyfile, dst=file)) is not None
 
 
 def images_of_champion(name: str, version: int) -> pd.DataFrame:

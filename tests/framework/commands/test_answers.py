@@ -1,4 +1,5 @@
 import hashlib
+import json
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -189,3 +190,36 @@ def test_an_image_is_identified_by_its_content(tmp_path):
     assert answers.content_of(str(file)) == answers.content_of(digest.upper()) == digest
     with pytest.raises(UserError, match=r"Cannot read an image at .*nowhere"):
         answers.content_of(str(tmp_path / "nowhere"))
+
+
+def test_croissant_metadata_has_licences_where_kedro_fetch_left_a_record(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(answers.artifacts, "copy_images_of_run", lambda run_id, file: images[run_id].to_parquet(file))
+    record = tmp_path / "raw" / "nih" / ".fetched" / "BBox_List_2017.csv.json"
+    record.parent.mkdir(parents=True)
+    record.touch()
+    sources = {"sources.nih.path": "nih", "sources.images.path": "own"}
+    file = tmp_path / "x" / "images.json"
+    answer = answers.write_croissant(version(parameters=sources), file, tmp_path / "raw")
+    assert answer.endswith("Licence and citation are unknown, without a record of kedro fetch: images")
+    metadata = json.loads(file.read_text("utf-8"))
+    assert metadata["citeAs"].startswith("Wang, X.")
+    assert "train 3, validation 1, test 1, refused 1" in metadata["description"]
+    assert str(tmp_path) not in file.read_text("utf-8")
+    assert pd.read_parquet(tmp_path / "x" / metadata["distribution"][0]["contentUrl"]).equals(images["run 1"])
+
+
+@pytest.mark.parametrize(
+    ("run_id", "file", "message"),
+    [
+        (
+            "run 1",
+            "images.parquet",
+            r"^--croissant: expected the name of a file that ends in \.json or \.jsonld",
+        ),
+        (None, "images.json", r"^There is no list of the images of cxr-ill 1: its run was deleted"),
+    ],
+)
+def test_croissant_metadata_needs_a_json_file_and_a_list_of_images(tmp_path, run_id, file, message):
+    with pytest.raises(UserError, match=message):
+        answers.write_croissant(version(run_id=run_id), tmp_path / file, tmp_path)
+    assert not list(tmp_path.glob("images.*"))

@@ -21,7 +21,8 @@ def project_folder(monkeypatch, request):
     ("arguments", "message"),
     [
         (["effusion", "--images", "x.csv"], "--images needs a version: kedro lineage effusion @champion --images"),
-        (["effusion", "--patient", "1", "--image", "a" * 64], "Use only one of --patient, --image and --images"),
+        (["effusion", "--croissant", "x.json"], "--croissant needs a version: kedro lineage effusion @champion"),
+        (["effusion", "--patient", "1", "--image", "a" * 64], "Use only one of --patient, --image, --images and"),
     ],
 )
 def test_errors_name_the_correct_arguments(arguments, message):

@@ -1,6 +1,7 @@
 """Answers of ``kedro lineage`` as text."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,13 @@ import yaml
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import written_atomically
 from cxr_pipeline.common.mappings import flatten
+from cxr_pipeline.data.collections import fetched_collection
 from cxr_pipeline.data.sources.listing import printable
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE, key_fingerprint, pseudonyms
 from cxr_pipeline.data.splits import SPLITS
 from cxr_pipeline.deployment.data_changes import PATIENT, REFUSED
 from cxr_pipeline.framework.datasets import csv_text
+from cxr_pipeline.report.croissant import ImageList, croissant
 from cxr_pipeline.report.formatting import SUFFIXES, from_columns, measure, number
 from cxr_pipeline.tracking import artifacts, promotion_records
 from cxr_pipeline.tracking.aliases import ROLLED_BACK
@@ -74,12 +77,50 @@ def _metric(metrics: Mapping[str, float], name: str) -> str | int:
 
 def write_images(version: VersionRecord, file: Path) -> str:
     """Write the images of a version as CSV; raise `UserError` if they are not on record."""
-    images = artifacts.images_of_run(version.run_id)
-    if images is None:
-        raise UserError(f"There is no list of the images of {version.name}: {_NO_IMAGES}.")
+    images = _images_of(version)
     with written_atomically(file) as temporary:
         temporary.write_text(csv_text(images), "utf-8")
     return f"{len(images):,} images of {version.name} are in {file}."
+
+
+def write_croissant(version: VersionRecord, file: Path, raw: Path) -> str:
+    """Write Croissant metadata of the images of a version, and their list beside it; `UserError` as `write_images`.
+
+    Sources that ``kedro fetch`` downloaded below ``raw`` have their licence and citation.
+    """
+    if file.suffix not in (".json", ".jsonld"):
+        raise UserError(f"--croissant: expected the name of a file that ends in .json or .jsonld; found {file}.")
+    images, table = _images_of(version), file.with_suffix(".parquet")
+    paths = {name: version.parameters.get(f"sources.{name}.path") for name in images["source"].dropna().unique()}
+    sources = {name: fetched_collection(raw / path) if path else None for name, path in sorted(paths.items())}
+    phantom = version.tags.get("images") == "phantom"
+    with written_atomically(table) as temporary:
+        artifacts.copy_images_of_run(version.run_id, temporary)
+    listing = ImageList(
+        file=table,
+        artifact=artifacts.IMAGES,
+        run_id=str(version.run_id),
+        model=version.model,
+        number=version.number,
+        day=version.date.date(),
+        title=version.parameters.get("task.title", "title not on record"),
+        splits=_splits(images),
+        sources=sources,
+        phantom=phantom,
+    )
+    with written_atomically(file) as temporary:
+        temporary.write_text(json.dumps(croissant(listing), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    unknown = [name for name, collection in sources.items() if collection is None and not phantom]
+    answer = f"Croissant metadata of the {len(images):,} images of {version.name} is in {file}, their list in {table}."
+    note = f"\nLicence and citation are unknown, without a record of kedro fetch: {', '.join(unknown)}"
+    return answer + note * bool(unknown)
+
+
+def _images_of(version: VersionRecord) -> pd.DataFrame:
+    images = artifacts.images_of_run(version.run_id)
+    if images is None:
+        raise UserError(f"There is no list of the images of {version.name}: {_NO_IMAGES}.")
+    return images
 
 
 def who_used_image(versions: Sequence[VersionRecord], image: str) -> str:

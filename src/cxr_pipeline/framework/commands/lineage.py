@@ -24,9 +24,21 @@ if TYPE_CHECKING:
 @click.option("--patient", metavar="ID", help="Show which versions used a patient, by the id in the source.")
 @click.option("--image", metavar="FILE|SHA256", help="Show which versions used an image, by its content.")
 @click.option("--images", metavar="FILE", type=Path, help="Write the images of VERSION to a CSV file.")
+@click.option(
+    "--croissant",
+    metavar="FILE",
+    type=Path,
+    help="Write Croissant metadata (JSON-LD) of the images of VERSION, and their list beside it.",
+)
 @env_option
 def lineage(
-    task: str, version: str | None, patient: str | None, image: str | None, images: Path | None, env: str | None
+    task: str,
+    version: str | None,
+    patient: str | None,
+    image: str | None,
+    images: Path | None,
+    croissant: Path | None,
+    env: str | None,
 ) -> None:
     """Show the origin of the versions of TASK: images, split, parameters, code, decision rule, metrics and decision.
 
@@ -35,15 +47,19 @@ def lineage(
     from cxr_pipeline.framework import config
     from cxr_pipeline.framework.commands import answers
 
-    if sum(option is not None for option in (patient, image, images)) > 1:
-        raise UserError("Use only one of --patient, --image and --images at a time.")
-    if images is not None and version is None:
-        raise UserError(f"--images needs a version: kedro lineage {task} @champion --images {images}")
+    if sum(option is not None for option in (patient, image, images, croissant)) > 1:
+        raise UserError("Use only one of --patient, --image, --images and --croissant at a time.")
+    for option, file in {"--images": images, "--croissant": croissant}.items():
+        if file is not None and version is None:
+            raise UserError(f"{option} needs a version: kedro lineage {task} @champion {option} {file}")
     context, versions = open_project(task, env)
     parameters = context.config_loader["parameters"][task]
     chosen = choose(versions, version)
     if images is not None:
         answer = answers.write_images(chosen[0], images)
+    elif croissant is not None:
+        raw = Path(context.config_loader["parameters"]["raw"]).expanduser().absolute()
+        answer = answers.write_croissant(chosen[0], croissant, raw)
     elif patient is not None:
         key_file = config.Folders(**context.config_loader["parameters"]["folders"]).patient_key
         names = _names_of(patient, config.Sources.model_validate(parameters["sources"]), key_file)
