@@ -71,7 +71,7 @@ dist: $(VENV)/installed-dev ## build wheel, sdist and a CycloneDX SBOM in dist/
 	$(PIP) --python $(WHEEL_VENV) install --constraint constraints.txt dist/*.whl
 	wheel=$$(ls dist/*.whl) && $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file $${wheel%-py3-*}.cdx.json $(WHEEL_VENV)
 
-clean: ## remove the virtual environments, the DAGs, the wheel and the data of the demo
+clean: ## remove the virtual environments, the DAGs, dist/ and the data of the demo
 	rm -rf $(VENV) $(AIRFLOW) $(WHEEL_VENV) airflow_dags build dist data/demo
 
 %/bin/python:

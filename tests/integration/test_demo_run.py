@@ -175,7 +175,8 @@ def test_lineage_lists_the_versions_that_have_seen_a_patient_or_an_image(demo, s
 
 def test_lineage_describes_the_images_of_a_version_in_croissant(demo, kedro, tmp_path):
     file = tmp_path / "effusion.json"
-    assert f"is in {file}, their list in {tmp_path}/effusion.parquet." in lineage(kedro, demo, "1", "--croissant", file)
+    printed = lineage(kedro, demo, "1", "--croissant", str(file))
+    assert f"is in {file}, their list in {tmp_path}/effusion.parquet." in printed
     dataset = mlcroissant.Dataset(file)
     assert not dataset.metadata.ctx.issues.warnings
     (artifact,) = (demo.folder / "mlartifacts").rglob("images.parquet")

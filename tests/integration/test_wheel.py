@@ -8,12 +8,22 @@ import zipfile
 
 import pytest
 
-NEEDED = ("src", "conf", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+NEEDED = (
+    "src",
+    "conf",
+    "setup.py",
+    "MANIFEST.in",
+    "constraints.txt",
+    "CHANGELOG.md",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory, request):
-    """Folder with the content of the wheel, in which conf/local must not be."""
+    """Folder with the content of the wheel, in which conf/local and credentials must not be."""
     source, wheels = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheels")
     for name in NEEDED:
         path = request.config.rootpath / name
@@ -22,8 +32,9 @@ def installed(tmp_path_factory, request):
         else:
             shutil.copy(path, source)
     (source / "conf" / "local").mkdir()
-    (source / "conf" / "local" / "credentials.yml").write_text("password: secret\n")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    for folder in ("local", "base"):
+        (source / "conf" / folder / "credentials.yml").write_text("password: secret\n")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir"]  # the sdist, and from it the wheel
     subprocess.run([*build, wheels, source], check=True, capture_output=True)
     with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
         wheel.extractall(wheels / "site")

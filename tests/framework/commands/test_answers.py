@@ -200,7 +200,9 @@ def test_croissant_metadata_has_licences_where_kedro_fetch_left_a_record(images,
     sources = {"sources.nih.path": "nih", "sources.images.path": "own"}
     file = tmp_path / "x" / "images.json"
     answer = answers.write_croissant(version(parameters=sources), file, tmp_path / "raw")
-    assert answer.endswith("Licence and citation are unknown, without a record of kedro fetch: images")
+    assert answer.endswith(
+        "\nLicence and citation of images are unknown: beside the images is no record of kedro fetch."
+    )
     metadata = json.loads(file.read_text("utf-8"))
     assert metadata["citeAs"].startswith("Wang, X.")
     assert "train 3, validation 1, test 1, refused 1" in metadata["description"]
