@@ -112,8 +112,10 @@ def write_croissant(version: VersionRecord, file: Path, raw: Path) -> str:
         temporary.write_text(json.dumps(croissant(listing), indent=2, ensure_ascii=False) + "\n", "utf-8")
     unknown = [name for name, collection in sources.items() if collection is None and not phantom]
     answer = f"Croissant metadata of the {len(images):,} images of {version.name} is in {file}, their list in {table}."
-    note = f"\nLicence and citation of {', '.join(unknown)} are unknown: beside the images is no record of kedro fetch."
-    return answer + note * bool(unknown)
+    if unknown:
+        answer += "\nThe licence and citation of these sources are unknown, because kedro fetch left no record beside "
+        answer += f"their images: {', '.join(unknown)}"
+    return answer
 
 
 def _images_of(version: VersionRecord) -> pd.DataFrame:
