@@ -8,17 +8,7 @@ import zipfile
 
 import pytest
 
-NEEDED = (
-    "src",
-    "conf",
-    "setup.py",
-    "MANIFEST.in",
-    "constraints.txt",
-    "CHANGELOG.md",
-    "pyproject.toml",
-    "README.md",
-    "LICENSE",
-)
+NEEDED = ("src", "conf", "setup.py", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")

@@ -200,9 +200,7 @@ def test_croissant_metadata_has_licences_where_kedro_fetch_left_a_record(images,
     sources = {"sources.nih.path": "nih", "sources.images.path": "own"}
     file = tmp_path / "x" / "images.json"
     answer = answers.write_croissant(version(parameters=sources), file, tmp_path / "raw")
-    assert answer.endswith(
-        "\nLicence and citation of images are unknown: beside the images is no record of kedro fetch."
-    )
+    assert answer.endswith("because kedro fetch left no record beside their images: images")
     metadata = json.loads(file.read_text("utf-8"))
     assert metadata["citeAs"].startswith("Wang, X.")
     assert "train 3, validation 1, test 1, refused 1" in metadata["description"]
