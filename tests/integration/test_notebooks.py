@@ -55,7 +55,7 @@ def test_reading_a_run_changes_nothing(execute, demo_copy, name):
 
 @pytest.mark.slow
 def test_three_forms_of_images_become_tasks(execute, demo_copy):
-    execute("03_bring_your_own_images", **{"N_PATIENTS, EPOCHS = 150, 20": "N_PATIENTS, EPOCHS = 40, 2"})
+    execute("03_bring_your_own_images", **{"N_PATIENTS, EPOCHS = 300, 30": "N_PATIENTS, EPOCHS = 40, 2"})
     tasks = yaml.safe_load((demo_copy.folder / "conf/local/parameters/tasks.yml").read_text())
     layouts = {name: block["sources"]["images"]["layout"] for name, block in tasks.items()}
     assert layouts == {
