@@ -23,7 +23,10 @@ class BuildWithConfiguration(build_py):
         target.mkdir(parents=True)
         for name in CONFIGURATION:
             source = Path("conf", name)
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, target / name)
+            if source.is_dir():
+                shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("credentials.yml"))
+            else:
+                shutil.copy(source, target / name)
 
 
 setup(cmdclass={"build_py": BuildWithConfiguration})
