@@ -44,7 +44,7 @@ class PublishedWeights(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Address from which Keras downloads the file."""
+        """Address of the file."""
         return f"{BASE_URL}/{self.path}"
 
 
