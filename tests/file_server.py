@@ -50,8 +50,9 @@ def serve(files: dict[str, bytes]) -> Iterator[FileServer]:
             self.end_headers()
             body = body if state.cut_after is None else body[: state.cut_after]
             for start in range(0, len(body), 2**16):
-                self.wfile.write(body[start : start + 2**16])
+                # Counted first, because the client may end before this thread goes on.
                 state.n_sent += len(body[start : start + 2**16])
+                self.wfile.write(body[start : start + 2**16])
                 time.sleep(state.pause)
 
         def log_message(self, *arguments: object) -> None:

@@ -106,7 +106,7 @@ def test_training_curves_mark_the_selected_epoch_and_the_phases(drawn):
     curves.training_curves(history, kept=3)
     upper, lower = drawn[0].axes
     assert legend(lower) == ["selected: epoch 3"]
-    assert [text.get_text() for text in upper.texts] == ["frozen", "fine tuning"]
+    assert [text.get_text() for text in upper.texts] == ["frozen backbone", "fine-tuning"]
     assert [line.get_ydata().tolist() for line in (*upper.lines[:2], lower.lines[0])] == list(losses.values())
     curves.training_curves(history.head(1), kept=1)
     curves.training_curves(history.assign(val_auc=np.nan), kept=2)

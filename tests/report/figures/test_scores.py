@@ -7,7 +7,7 @@ from PIL import Image
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.report.figures import scores
 from cxr_pipeline.report.figures.scores import draw_scores, rank_mistakes
-from cxr_pipeline.report.page import Page, Section
+from cxr_pipeline.report.page import Page, Section, Verdict
 
 CLASSES = ("nofinding", "effusion")
 LABELS = ("Mass", "Nodule", "normal")
@@ -35,7 +35,9 @@ def test_the_figures_depend_on_the_kind_of_task_and_are_reproducible(measured, k
 
     assert list(first) == names
     assert first == again
-    page = Page("all have a caption", [Section("figures", [{**first, "unknown_figure": first[names[0]]}])]).html()
+    page = Page(
+        "Captions", Verdict("All."), [Section("figures", [{**first, "unknown_figure": first[names[0]]}])]
+    ).html()
     assert page.count("<img ") == len(names) + 1
     assert [name for name in [*names, "unknown_figure"] if f"<b>{name}</b>" in page] == ["unknown_figure"]
     assert {Image.open(BytesIO(png)).width for png in first.values()} == {width}
