@@ -20,7 +20,7 @@ def clean():
 def test_a_patient_in_two_splits():
     manifest, splits = clean()
     splits.loc[0, "split"] = "test"
-    with pytest.raises(UserError, match=r"1 patients are in several: images/0\. Assign .*<task>\.splitting\.renew"):
+    with pytest.raises(UserError, match=r"1 patient is in several: images/0\. Assign .*<task>\.splitting\.renew"):
         check_splits(manifest, splits, exclusive=True)
     manifest["given_split"] = splits["split"]
     with pytest.raises(UserError, match=r"--params effusion\.splitting\.ignore_given_split=true"):
@@ -30,7 +30,7 @@ def test_a_patient_in_two_splits():
 def test_images_that_are_no_longer_in_the_manifest_count():
     manifest, splits = clean()
     removed = splits.head(1).assign(image="removed.png", sha256="f" * 64, split="test")
-    with pytest.raises(UserError, match="1 patients are in several: images/0"):
+    with pytest.raises(UserError, match="1 patient is in several: images/0"):
         check_splits(manifest, pd.concat([splits, removed], ignore_index=True), exclusive=True)
 
 

@@ -34,7 +34,7 @@ def _check_patients(manifest: pd.DataFrame, splits: pd.DataFrame, task: str) -> 
     names = patient_names(leaking)
     raise UserError(
         "a patient must be in one split only, or the test set does not measure performance on new patients; "
-        f"{len(names)} patients are in several: {join_names(names)}. {advice}"
+        f"{len(names)} {'patients are' if len(names) > 1 else 'patient is'} in several: {join_names(names)}. {advice}"
     )
 
 

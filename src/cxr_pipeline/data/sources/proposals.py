@@ -192,7 +192,9 @@ def _of_table(table: Path, folder: Path) -> Proposal | str:
     path = table.absolute().relative_to(folder.absolute()) if inside else table.absolute()
     is_dicom = any(path.lower().endswith(DICOM_SUFFIXES) for path in images)
     found = _read("dicom_folder" if is_dicom else "label_table", folder, table=path.as_posix(), columns=columns)
-    return replace(found, notes=notes) if isinstance(found, Proposal) else found
+    if isinstance(found, Proposal) and found.listing.images["patient_id"].isna().all():
+        notes.append("no column of patients was recognised. If the table has one, set columns.patient_id.")
+    return replace(found, notes=tuple(notes)) if isinstance(found, Proposal) else found
 
 
 def _names_of(images: Sequence[str], folder: Path) -> set[str]:
@@ -202,7 +204,7 @@ def _names_of(images: Sequence[str], folder: Path) -> set[str]:
     return paths | {posixpath.basename(path) for path in paths}
 
 
-def _guess_columns(cells: pd.DataFrame, names: Set[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _guess_columns(cells: pd.DataFrame, names: Set[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the option ``columns`` of a label table, and what has to be checked.
 
     Raises:
@@ -238,6 +240,4 @@ def _guess_columns(cells: pd.DataFrame, names: Set[str]) -> tuple[dict[str, Any]
             f"no column of labels was recognised among {', '.join(header)}. Rename it to label, or write the block of "
             "the task by hand, as docs/guides/layouts.md describes."
         )
-    if "patient_id" not in columns:
-        notes.append("no column of patients was recognised. If the table has one, set columns.patient_id.")
-    return columns, tuple(notes)
+    return columns, notes
