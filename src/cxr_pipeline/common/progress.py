@@ -83,6 +83,10 @@ def close_bars() -> None:
 
 
 class _Display(Progress):
+    def stop(self) -> None:
+        """Stop without the empty line that Rich prints where the output is not a terminal."""
+        self.live.stop()
+
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
         """Leave out short work, whose line would only flicker."""
         return super().make_tasks_table([task for task in tasks if (task.elapsed or 0) >= _DELAY_SECONDS])

@@ -18,7 +18,6 @@ import numpy as np
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import explain_damage
-from cxr_pipeline.data.downloads import download
 
 if TYPE_CHECKING:
     from keras import Model
@@ -198,6 +197,9 @@ def _find_defect(path: Path, md5: str | None) -> str | None:
 
 
 def _download(published: PublishedWeights) -> Path:
+    # Only now: a server, which loads the networks of this package, does without the packages for downloads.
+    from cxr_pipeline.data.downloads import download
+
     cached = _keras_cache() / published.file
     # In a folder of its own, where leftovers of a killed download can be removed.
     downloaded = cached.parent / ".cxr_pipeline" / published.file
