@@ -43,7 +43,7 @@ def test_a_run_prints_messages_and_a_summary(demo):
     first, *lines = demo.printed.splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    Starting effusion\.", first)
     message = r"\d\d:\d\d:\d\d (INFO   |WARNING) (Completed effusion\.|training, epoch |Few patients).*"
-    table = r"effusion \(.*|[┌├│└].*|warning: .*|champion: .*|model version: .*|report: .*"
+    table = r"effusion \(.*|[┌├│└].*|warning: .*|champion: .*|model version: .*|report: .*|To .*: kedro .*"
     known = re.compile("|".join((message, r"Preparing images .*100%.*", table)))
     assert [line for line in lines if not known.fullmatch(line)] == []
 
