@@ -83,7 +83,7 @@ def test_a_failure_is_a_warning_without_the_address(received, monkeypatch, caplo
     monkeypatch.setenv(webhook.VARIABLE, url.format(webhook.os.environ[webhook.VARIABLE].removesuffix("/secret")))
     webhook.notify("promoted", "cxr-x", "cxr-x 1 is the new champion.")
     (record,) = caplog.records
-    assert problem.replace(") ", ") was not told that cxr-x was promoted: ") in record.getMessage()
+    assert problem.replace(") ", ") was not notified that cxr-x was promoted: ") in record.getMessage()
     assert "secret" not in caplog.text
 
 
@@ -92,7 +92,7 @@ def test_a_webhook_that_does_not_answer_ends_after_a_while(received, monkeypatch
         monkeypatch.setattr(webhook, "_SECONDS", 0.1)
         monkeypatch.setenv(webhook.VARIABLE, f"http://127.0.0.1:{silent.server_port}")
         webhook.notify("stopped", "cxr-x", "Stopped.")
-    assert "was not told that cxr-x was stopped: ReadTimeout." in caplog.text
+    assert "was not notified that cxr-x was stopped: ReadTimeout." in caplog.text
 
 
 def test_nothing_is_sent_without_an_address(received, monkeypatch, caplog):

@@ -37,4 +37,4 @@ def notify(event: Literal["promoted", "rolled back", "stopped"], model: str, tex
         response = getattr(error, "response", None)
         problem = type(error).__name__ if response is None else f"status {response.status_code}"
         place = f"at {host} " if not isinstance(error, ValueError) else ""
-        _log.warning("The webhook %s(%s) was not told that %s was %s: %s.", place, VARIABLE, model, event, problem)
+        _log.warning("The webhook %s(%s) was not notified that %s was %s: %s.", place, VARIABLE, model, event, problem)
