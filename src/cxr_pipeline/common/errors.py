@@ -1,6 +1,8 @@
 """Exceptions of the pipeline and their exit statuses."""
 
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class UserError(Exception):
@@ -37,3 +39,14 @@ class ImageRefused(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"
+
+
+def did_you_mean(name: str, known: Iterable[str], *, shown: str = "{}") -> str:
+    """Return a question for the known name that is nearest to a wrong one, for a message; empty if none is near.
+
+    Example:
+        >>> did_you_mean("efusion", ["effusion", "pneumonia"], shown="--pipeline={}")
+        ' Did you mean --pipeline=effusion?'
+    """
+    near = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {shown.format(near[0])}?" if near else ""

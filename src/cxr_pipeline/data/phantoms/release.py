@@ -1,6 +1,5 @@
 """A dataset of phantoms, written in the format of NIH ChestX-ray14."""
 
-import difflib
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.errors import UserError, did_you_mean
 from cxr_pipeline.common.progress import track
 from cxr_pipeline.data.phantoms.chest import Anatomy
 from cxr_pipeline.data.phantoms.radiograph import FINDINGS, Box, draw_radiograph
@@ -63,8 +62,7 @@ def write_release(folder: Path, *, n_patients: int, size: int, prevalence: Mappi
     of images that show each finding) only, so a dataset with more patients contains the smaller one.
     """
     for finding in prevalence.keys() - FINDINGS.keys():
-        close = difflib.get_close_matches(finding, FINDINGS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(finding, FINDINGS, shown="'{}'")
         raise UserError(f"Unknown finding {finding!r} in `prevalence`.{hint} Expected: {', '.join(FINDINGS)}.")
     if folder.exists() and not (folder / LABELS_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(

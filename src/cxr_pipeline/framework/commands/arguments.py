@@ -1,12 +1,11 @@
 """Arguments that several commands have."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 import click
 from kedro.framework import project
 
-from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.errors import UserError, did_you_mean
 from cxr_pipeline.framework.config_loader import task_names
 
 
@@ -18,8 +17,7 @@ class TaskName(click.ParamType[str]):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name, or fail with the names of all tasks."""
         if value not in (names := task_names()):
-            near = get_close_matches(value, names, n=1)
-            question = f" Did you mean {near[0]}?" if near else ""
+            question = did_you_mean(value, names)
             self.fail(f"there is no task '{value}', expected one of {', '.join(names)}.{question}", param, ctx)
         return value
 
@@ -31,6 +29,5 @@ def check_pipelines(names: Iterable[str]) -> None:
     """Raise `UserError` if there is no pipeline of one of the names."""
     for name in names:
         if name not in project.pipelines:
-            near = get_close_matches(name, project.pipelines, n=1)
-            question = f" Did you mean --pipeline={near[0]}?" if near else ""
+            question = did_you_mean(name, project.pipelines, shown="--pipeline={}")
             raise UserError(f"There is no pipeline '{name}'.{question} Give one that kedro registry list shows.")

@@ -1,7 +1,6 @@
 """``kedro fetch``: download a public collection of chest X-rays into the folder that the tasks read."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ import click
 from kedro.framework.cli.utils import env_option
 from kedro.framework.session import KedroSession
 
-from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.errors import UserError, did_you_mean
 from cxr_pipeline.framework.config_loader import task_names
 
 if TYPE_CHECKING:
@@ -41,8 +40,7 @@ def fetch(collection: str | None, raw: Path | None, archives: int | None, mirror
         click.echo("\n".join([*map(_overview, known.values()), "", "To download one: kedro fetch NAME"]))
         return
     if collection not in known:
-        near = get_close_matches(collection, known, n=1)
-        question = f" Did you mean {near[0]}?" if near else ""
+        question = did_you_mean(collection, known)
         raise UserError(f"There is no collection '{collection}'; expected one of {', '.join(known)}.{question}")
     if mirror is not None and not mirror.startswith(("http://", "https://")):
         raise UserError(f"--mirror: expected an address such as http://mirror.example.org/cxr; found '{mirror}'.")
@@ -85,7 +83,6 @@ def _next_steps(collection: "Collection", raw: Path, tasks: Mapping[str, Any], o
             lines.append(f"The task {task} also needs {' and '.join(missing)} in {raw}.")
     if not lines:
         lines.append(f"To use it: kedro task new {collection.name} --folder {raw / collection.path}")
-        lines += [f"Its labels, in the order of their numbers: {', '.join(collection.labels)}"] * bool(
-            collection.labels
-        )
+        if collection.labels:
+            lines.append(f"Its labels, in the order of their numbers: {', '.join(collection.labels)}")
     return lines
