@@ -77,6 +77,16 @@ def test_a_rollback_restores_the_previous_champion(name, reference, kept):
     assert [aliases.ROLLED_BACK in tags(name, number) for number in (1, 2)] == [False, True]
 
 
+def test_a_rollback_that_was_killed_before_its_last_step_leaves_no_alias_when_it_is_repeated(name):
+    aliases.promote(name, 1, over=None)
+    aliases.promote(name, 2, over=1)
+    aliases.roll_back(name)
+    mlflow.MlflowClient().set_registered_model_alias(name, "previous", "1")
+    with pytest.raises(UserError, match="the champion is version 1, and version 2 was rolled back on"):
+        aliases.roll_back(name)
+    assert aliases.aliases_of(name) == numbers(champion=1)
+
+
 def test_only_one_rollback_is_possible(name):
     with pytest.raises(
         UserError, match=f"{name} has no earlier champion to roll back to; the champion is none, and none was"

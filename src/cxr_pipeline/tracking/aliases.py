@@ -92,7 +92,10 @@ def roll_back(name: str) -> tuple[int, int]:
     with exclusive(mlflow.get_tracking_uri()):
         aliases = aliases_of(name)
         champion, previous = aliases[CHAMPION], aliases[PREVIOUS]
-        if champion is None or previous is None or previous == champion:
+        if previous == champion is not None:  # a promotion or a rollback was killed between two aliases
+            client.delete_registered_model_alias(name, PREVIOUS)
+            previous = None
+        if champion is None or previous is None:
             task, env = task_and_environment(name)
             versions = client.search_model_versions(f"name='{name}'")
             withdrawn = [
