@@ -91,6 +91,11 @@ def test_identical_images_with_different_labels_are_refused(tmp_path):
     ("label_map", "images", "message"),
     [
         (LABELS, {"a.png": "Effusion"}, "only one class has images: found 0 of nofinding, 1 of effusion"),
+        (
+            LABELS,
+            {"a.png": "normal", "b.png": "Mass"},
+            r"found 1 of nofinding(.|\n)*of no class: 'Mass' \(1\)",
+        ),
         (LABELS, {}, "there are no usable images"),
         (LABELS, dict.fromkeys("ab", "sick"), r"no usable images(.|\n)*Labels of no class: 'sick' \(2\)"),
         (SEVERAL, {"a.png": "Mass|Effusion"}, "no class has both .* found 1 positive and 0 negative for fluid, .*some"),

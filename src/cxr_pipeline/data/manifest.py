@@ -5,6 +5,7 @@ For each source, rows in it = rows left out + manifest + quarantine + rows whose
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -53,7 +54,7 @@ def list_images(
         ``rows_in_source``, ``left_out`` (rows by reason), ``not_on_disk`` and ``notes``.
     """
     listed, refused_parts, counts = [], [], {}
-    absent = ""
+    absent, others = "", list[str]()
     for name, (reader, listing) in listings.items():
         missing = f"rows name images that are not on disk, such as {listing.missing!r}"
         if listing.n_missing and listing.images.empty:
@@ -65,15 +66,16 @@ def list_images(
             )
         if listing.n_missing:
             absent += f" {name}: {listing.n_missing} {missing}."
-        images, refused, counts[name] = _list_source(reader, listing, labels, hash_cache)
+        images, refused, counts[name], of_no_class = _list_source(reader, listing, labels, hash_cache)
         listed.append(images.assign(source=name))
         refused_parts.append(refused.assign(source=name))
+        others += of_no_class
     label_columns = [f"label_{name}" for name in labels.classes]
     images, duplicates = _remove_duplicates(pd.concat(listed, ignore_index=True), label_columns)
     refused = pd.concat([*refused_parts, duplicates])[QUARANTINE_COLUMNS].reset_index(drop=True)
     described = ["source", "image", "path", "sha256", "patient_id"]
     images = images[[*described, *label_columns, "view", "age", "sex", "given_split", "box_file"]]
-    _check_classes(images, refused, labels, absent=absent)
+    _check_classes(images, refused, labels, absent=absent, others=others)
     return images, refused, counts
 
 
@@ -143,7 +145,7 @@ def data_report(
 
 def _list_source(
     reader: Reader, listing: Listing, labels: LabelMap, hash_cache: Path | None
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any], list[str]]:
     rows = listing.images.join(labels.apply(listing.images, listing.vocabulary))
     usable = rows["reason"].isna() & rows["left_out"].isna()
     images = rows[usable].drop(columns=["reason", "detail"]).reset_index(drop=True)
@@ -156,7 +158,9 @@ def _list_source(
         "not_on_disk": listing.n_missing,
         "notes": list(listing.notes),
     }
-    return images[images["reason"].isna()], refused[["image", "reason", "detail"]], counts
+    of_no_class = rows.loc[rows["left_out"].eq("other_classes"), "labels"].replace("", None).str.split("|").explode()
+    refused = refused[["image", "reason", "detail"]]
+    return images[images["reason"].isna()], refused, counts, of_no_class.dropna().tolist()
 
 
 def _remove_duplicates(images: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -173,7 +177,9 @@ def _remove_duplicates(images: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.
     return images[~conflicting & ~repeated].reset_index(drop=True), pd.concat([contradicting, duplicates])
 
 
-def _check_classes(images: pd.DataFrame, refused: pd.DataFrame, labels: LabelMap, *, absent: str = "") -> None:
+def _check_classes(
+    images: pd.DataFrame, refused: pd.DataFrame, labels: LabelMap, *, absent: str = "", others: Sequence[str] = ()
+) -> None:
     values = images.filter(regex="^label_").rename(columns=lambda column: column.removeprefix("label_"))
     n_with, n_without = values.eq(1).sum(), values.eq(0).sum()
     if (n_with > 0).sum() > 1 if labels.exclusive else ((n_with > 0) & (n_without > 0)).any():
@@ -190,7 +196,7 @@ def _check_classes(images: pd.DataFrame, refused: pd.DataFrame, labels: LabelMap
     raise UserError(
         f"{fault}: found {', '.join(found)}; expected {expected}.{reasons}{absent} "
         f"The labels of each class are listed under {labels.task}.task.classes; for class folders, the name of the "
-        f"folder is the label.{_list_unknown_labels(refused, labels)}"
+        f"folder is the label.{_list_unknown_labels(refused, labels, others)}"
     )
 
 
@@ -202,8 +208,8 @@ def _summarise_reasons(refused: pd.DataFrame) -> str:
     )
 
 
-def _list_unknown_labels(refused: pd.DataFrame, labels: LabelMap) -> str:
-    unknown = count_unknown_labels(refused["detail"])
+def _list_unknown_labels(refused: pd.DataFrame, labels: LabelMap, others: Sequence[str] = ()) -> str:
+    unknown = dict((Counter(count_unknown_labels(refused["detail"])) + Counter(others)).most_common())
     if not unknown:
         return ""
     counted = join_names([f"{label[:40]!r} ({count})" for label, count in unknown.items()], MAX_LABELS)

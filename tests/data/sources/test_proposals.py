@@ -1,4 +1,5 @@
 import importlib
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -97,13 +98,41 @@ def test_what_is_missing_is_named(files, place, message, tmp_path):
         (["Mass", "Edema", "Edema", "No Finding"], "multiclass", ["No Finding", "Edema", "Mass"]),
         (["Mass|Edema", "Normal", "Edema"], "multilabel", ["Edema", "Mass"]),
         (["Mass", "", ""], "multilabel", ["Mass"]),
+        (
+            ["Normal", "normal", "normal", "Mass", "MASS"],
+            "binary",
+            {"normal": ["normal", "Normal"], "Mass": ["Mass", "MASS"]},
+        ),
+        (["Mass|mass", "normal"], "binary", {"normal": ["normal"], "Mass": ["Mass", "mass"]}),
+        (["sick", "well"], "binary", ["well", "sick"]),
+        (["Befund", "Gesund"], "binary", ["Gesund", "Befund"]),
         (["a+b", "a-b", "é"], "multiclass", {"a_b": ["a+b"], "a-b": ["a-b"], "class_": ["é"]}),
     ],
 )
 def test_classes_follow_from_the_labels(labels, kind, classes):
     found = propose_classes(pd.Series(labels))
-    assert found == (kind, classes if isinstance(classes, dict) else {name: [name] for name in classes})
+    assert found[:2] == (kind, classes if isinstance(classes, dict) else {name: [name] for name in classes})
     LabelMap(found[1], exclusive=kind != "multilabel")
+
+
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [
+        (["normal", "Effusion"] * 20, None),
+        (["well", "sick"], None),
+        (["unauffällig", "Befund"], None),
+        (["bacterial", "viral"], "no class was recognised as the normal one. The last, viral, is the positive one."),
+        (["Mass", "Mass", ""], "Mass is the only label: 2 of 3 images have it."),
+        (
+            [*(["normal", "effusion"] * 20), "efusion"],
+            r"is efusion \(images: 1\) another spelling of effusion\? Then move",
+        ),
+        (["normal", "No Finding", "No Finding", "Mass"], r"is normal \(images: 1\) another spelling of No Finding\?"),
+    ],
+)
+def test_doubts_about_the_classes_are_named(labels, note):
+    notes = propose_classes(pd.Series(labels))[2]
+    assert [bool(re.match(note or "", text)) for text in notes] == [True] * (note is not None)
 
 
 def test_images_without_a_finding_are_no_task():

@@ -17,7 +17,12 @@ def images(tmp_path):
 def test_a_task_is_proposed_and_has_all_pipelines(project, images, kedro):
     written = kedro(project, "task", "new", "lung_mass", "--folder", str(images))
     assert written.returncode == 0, written.stdout
-    for line in ("Images: 12 of 6 patients.", "  mass: 6", "Shorter side: 32 to 32 pixels, in 12 of the images."):
+    for line in (
+        "Images: 12 of 6 patients.",
+        "  mass: 6",
+        "Positive class: mass (the last). If it is normal, swap the two lines in tasks.yml.",
+        "Shorter side: 32 pixels, in 12 of the images.",
+    ):
         assert line in written.stdout
     assert "To train a first model: kedro run --pipeline=lung_mass" in written.stdout
     file = project / "conf" / "local" / "parameters" / "tasks.yml"

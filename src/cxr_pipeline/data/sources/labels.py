@@ -18,8 +18,10 @@ ANY_OTHER = "*"
 _INPUTS = ("labels", "uncertain", "unknown", "outvoted")
 _OUTPUTS = ("reason", "detail", "left_out")
 
-_NORMAL_WORDS = {"no", "nofinding", "nofindings", "normal", "healthy", "negative", "none", "clear", "unremarkable"}
-_NORMAL_WORDS |= {"ohne", "withinnormallimits"}
+_NORMAL_WORDS = {"no", "normal", "healthy", "negative", "none", "clear", "unremarkable"}
+_NORMAL_WORDS |= {"ohne", "gesund", "unauffällig", "unauffaellig"}
+# Only as the whole label: "well" may be the first word of a finding.
+_NORMAL_LABELS = _NORMAL_WORDS | {"nofinding", "nofindings", "withinnormallimits", "well"}
 _NOTHING_KNOWN = {"unknown", "unlabelled", "unlabeled", "na", "n/a", "nan", "null", "?", "-"}
 # CheXpert labels devices beside No Finding.
 _NO_DISEASE = "supportdevices"
@@ -42,14 +44,14 @@ def fold(label: str) -> str:
 
 
 def is_normal(label: str) -> bool:
-    """Return whether a label means a normal image: whether its first word, without numbers, is one for that.
+    """Return whether a label means a normal image: whether it or its first word, without numbers, is one for that.
 
     Example:
         >>> [is_normal(label) for label in ("0_normal", "No acute disease", "abnormal", "Effusion, no nodule")]
         [True, True, False, False]
     """
     words = [word for word in _words(label) if not word.isdigit()]
-    return not _NORMAL_WORDS.isdisjoint([fold(label), *words[:1]])
+    return "".join(words) in _NORMAL_LABELS or not _NORMAL_WORDS.isdisjoint(words[:1])
 
 
 def count_unknown_labels(details: Iterable[str]) -> dict[str, int]:
@@ -87,8 +89,8 @@ class LabelMap:
                 if other != name:
                     both = f"{name or 'task.left_out'} and {other or 'task.left_out'}"
                     raise UserError(
-                        f"task.classes: the label '{label}' belongs to both {both}. Labels are compared without case, "
-                        "spaces, underscores and hyphens. Remove it from one of them."
+                        f"{self.task}.task.classes: the label '{label}' belongs to both {both}. Labels are compared "
+                        "without case, spaces, underscores and hyphens. Remove it from one of them."
                     )
 
     @cached_property
@@ -106,7 +108,7 @@ class LabelMap:
     def _resembles_listed(self, label: str) -> bool:
         """Return whether a label may be another spelling of a listed one, or says that nothing is known."""
         listed = [*self.left_out, *(each for labels in self.classes.values() for each in labels if each != ANY_OTHER)]
-        return fold(label) in _NOTHING_KNOWN or any(_resembles(label, each) for each in listed)
+        return fold(label) in _NOTHING_KNOWN or any(resembles(label, each) for each in listed)
 
     def apply(self, images: pd.DataFrame, vocabulary: Collection[str]) -> pd.DataFrame:
         """Return the value of each class for each image, a row of a ``Listing`` whose source uses the vocabulary.
@@ -201,11 +203,12 @@ def _contradict(labels: Sequence[str]) -> bool:
     return bool(findings) and any(map(is_normal, labels))
 
 
-def _resembles(label: str, listed: str) -> bool:
+def resembles(label: str, listed: str) -> bool:
     """Return whether a label, or some words in it, may be another spelling of a listed one."""
     words, of_listed = _words(label), _words(listed)
-    both_normal = not any(_NORMAL_WORDS.isdisjoint([fold(each), *_words(each)]) for each in (label, listed))
-    if both_normal or f" {' '.join(words)} " in f" {' '.join(of_listed)} ":
+    if all(fold(each) in _NORMAL_LABELS or not _NORMAL_WORDS.isdisjoint(_words(each)) for each in (label, listed)):
+        return True
+    if f" {' '.join(words)} " in f" {' '.join(of_listed)} ":
         return True
     inside = ["".join(words[start : start + len(of_listed)]) for start in range(len(words))]
     # "Grade 2" is not another spelling of "Grade 1".

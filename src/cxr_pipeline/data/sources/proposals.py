@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,7 +19,7 @@ from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.dicom_folder import SUFFIXES as DICOM_SUFFIXES
 from cxr_pipeline.data.sources.folders import files_below, may_be_image
 from cxr_pipeline.data.sources.label_tables import CELLS, Columns
-from cxr_pipeline.data.sources.labels import fold, is_normal
+from cxr_pipeline.data.sources.labels import fold, is_normal, resembles
 from cxr_pipeline.data.sources.listing import Listing, printable
 from cxr_pipeline.data.sources.readers import Reader
 from cxr_pipeline.data.sources.table_files import read_table
@@ -42,6 +43,7 @@ _SEPARATORS = "|;,"
 # A patient is a number at the beginning of the file name, perhaps after a word, or all before the last number.
 _PATIENTS = (r"^([A-Za-z]*\d+)[_-]", r"^([A-Za-z]+[_-]\d+)[_-]", r"^(.+)[_-]\d+\.")
 _MAX_SHARE_OF_A_PATIENT = 0.2
+_MAX_SHARE_OF_A_MISSPELLING = 0.05
 _N_DECODED = 50
 
 
@@ -80,27 +82,56 @@ def propose_source(place: Path, *, folder: Path | None = None) -> Proposal:
     )
 
 
-def propose_classes(labels: "pd.Series[str]") -> tuple[str, dict[str, list[str]]]:
-    """Return the kind of task for the labels of images, joined by ``|``, and the labels of each class.
+def propose_classes(labels: "pd.Series[str]") -> tuple[str, dict[str, list[str]], list[str]]:
+    """Return the kind of task for the labels of images, joined by ``|``, the labels of each class, and what to check.
 
     Example:
-        >>> propose_classes(pd.Series(["Mass", "normal", "normal"]))
-        ('binary', {'normal': ['normal'], 'Mass': ['Mass']})
+        >>> propose_classes(pd.Series(["Mass", "normal", "Normal", "normal"]))
+        ('binary', {'normal': ['normal', 'Normal'], 'Mass': ['Mass']}, [])
     """
     of_images = [text.split("|") for text in labels.dropna()]
-    counts = Counter(name for names in of_images for name in names if name)
+    spellings = Counter(name for names in of_images for name in names if name)
+    # A run compares labels as folded. A class is named by the most frequent spelling.
+    same: dict[str, list[str]] = {}
+    for name, _ in spellings.most_common():
+        same.setdefault(fold(name), []).append(name)
+    counts = {names[0]: sum(map(spellings.__getitem__, names)) for names in same.values()}
     names = sorted(counts, key=lambda name: (not is_normal(name), int(name) if name.isdecimal() else -counts[name]))
-    several = any(len(found) > 1 for found in of_images)
+    several = any(len(set(map(fold, found))) > 1 for found in of_images)
     kind = "multilabel" if several or len(names) == 1 else "binary" if len(names) == 2 else "multiclass"
     classes: dict[str, list[str]] = {}
     for name in names:
         # An image with a label for normal images is negative for all classes of a multi-label task.
         if kind != "multilabel" or not is_normal(name):
             cleaned = re.sub(r"[^A-Za-z0-9_ -]+", "_", name).strip("_ ")
-            classes.setdefault(cleaned if cleaned[:1].isalpha() else f"class_{cleaned}", []).append(name)
+            classes.setdefault(cleaned if cleaned[:1].isalpha() else f"class_{cleaned}", []).extend(same[fold(name)])
     if not classes:
         raise UserError("No image has a finding as its label. Expected labels of two kinds or more.")
-    return kind, classes
+    return kind, classes, _check_classes(kind, classes, counts, n_images=len(of_images))
+
+
+def _check_classes(
+    kind: str, classes: Mapping[str, Sequence[str]], counts: Mapping[str, int], *, n_images: int
+) -> list[str]:
+    """Return what has to be checked, given the number of images with the first label of each class."""
+    of_class = {name: counts[labels[0]] for name, labels in classes.items()}
+    notes = []
+    if len(counts) == 1:
+        notes.append(
+            f"{next(iter(counts))} is the only label: {sum(counts.values()):,} of {n_images:,} images have it. A task "
+            "needs images without it, too."
+        )
+    elif kind == "binary" and not any(map(is_normal, counts)):
+        notes.append(f"no class was recognised as the normal one. The last, {list(classes)[-1]}, is the positive one.")
+    for name, rare in combinations(sorted(of_class, key=lambda name: -of_class[name]), 2):
+        one, other = classes[name][0], classes[rare][0]
+        is_rare = of_class[rare] <= _MAX_SHARE_OF_A_MISSPELLING * of_class[name]
+        if resembles(other, one) and (is_rare or (is_normal(one) and is_normal(other))):
+            notes.append(
+                f"is {rare} (images: {of_class[rare]:,}) another spelling of {name}? Then move it to the labels of "
+                f"{name}, and remove its own line{' (the kind is then binary)' * (len(classes) == 3)}."
+            )
+    return notes
 
 
 def sides_of(paths: "pd.Series[str]", reader: Reader) -> list[int]:

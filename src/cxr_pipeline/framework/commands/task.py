@@ -45,7 +45,7 @@ def new(name: str, folder: Path | None, table: Path | None) -> None:
         raise UserError(f"Give the images: kedro task new {name} --folder DIR, or --table FILE for a label table.")
     proposal = propose_source(place, folder=folder if table else None)
     images = proposal.listing.images
-    kind, classes = propose_classes(images["labels"])
+    kind, classes, notes = propose_classes(images["labels"])
     parameters = KedroSession.create().load_context().config_loader["parameters"]
     reader = config.Sources.model_validate({"images": proposal.source}).readers(config.Folders(**parameters["folders"]))
     sides = sides_of(images["path"], reader["images"])
@@ -57,14 +57,14 @@ def new(name: str, folder: Path | None, table: Path | None) -> None:
     }
     file = configuration() / _FILE
     text = yaml.safe_dump({name: block}, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
-    text = "".join([f"# Check: {note}\n" for note in proposal.notes]) + text
+    text = "".join([f"# Check: {note}\n" for note in (*notes, *proposal.notes)]) + text
     with written_atomically(file) as temporary:
         temporary.write_text("\n".join([*([file.read_text("utf-8")] if file.exists() else []), text]), "utf-8")
-    lines = [*_describe(proposal, classes, sides), "", text, f"This block is in {file}. Edit it there."]
+    lines = [*_describe(proposal, block["task"], sides), "", text, f"This block is in {file}. Edit it there."]
     click.echo("\n".join([*lines, f"To train a first model: kedro run --pipeline={name}"]))
 
 
-def _describe(proposal: "Proposal", classes: Mapping[str, Sequence[str]], sides: Sequence[int]) -> list[str]:
+def _describe(proposal: "Proposal", task: Mapping[str, Any], sides: Sequence[int]) -> list[str]:
     """Return what was found, and what could not be known."""
     listing = proposal.listing
     images = listing.images
@@ -73,10 +73,18 @@ def _describe(proposal: "Proposal", classes: Mapping[str, Sequence[str]], sides:
     found = [
         f"Layout: {proposal.source['layout']}.",
         f"Images: {len(images):,}" + (f" of {n_patients:,} patients." if n_patients else "; the patients are unknown."),
-        *(f"  {name}: {sum(counts.get(label, 0) for label in labels):,}" for name, labels in classes.items()),
+        *(f"  {name}: {sum(counts.get(label, 0) for label in labels):,}" for name, labels in task["classes"].items()),
     ]
+    if task["kind"] == "binary":
+        normal, positive = task["classes"]
+        found.append(f"Positive class: {positive} (the last). If it is {normal}, swap the two lines in tasks.yml.")
+    if n_unlabelled := int(images["labels"].isna().sum()):
+        found.append(f"Images without a label, which a run refuses: {n_unlabelled:,}.")
+    if listing.n_repeated:
+        found.append(f"Rows that repeat another row of the same image, and are not used: {listing.n_repeated:,}.")
     if sides:
-        found.append(f"Shorter side: {min(sides)} to {max(sides)} pixels, in {len(sides)} of the images.")
+        lengths = " to ".join(map(str, sorted({min(sides), max(sides)})))
+        found.append(f"Shorter side: {lengths} pixels, in {len(sides)} of the images.")
     if listing.n_missing:
         found.append(f"Rows whose image is not on disk: {listing.n_missing:,}, such as {listing.missing}.")
     if len(splits := images["given_split"].value_counts()):
