@@ -34,11 +34,11 @@ def test_missing_images_are_counted(tmp_path, name):
 
 
 def test_a_name_of_several_images(tmp_path):
-    write_files(tmp_path, "a/x.png", "b/x.png", "x.png", "a/y.png", "b/y.jpg", "y2.png")
+    write_files(tmp_path, "a/x.png", "b/x.png", "x.png", "a/y.png", "b/y.jpg", "y2.png", "old.csv")
     listing = read_rows(tmp_path, "x.png", "a/x.png", "x", "y", "y.jpg", "b/y")
     assert listing.images["path"].tolist() == ["a/x.png", "b/y.jpg", "x.png"]
     assert listing.n_repeated == 2
-    assert listing.notes == ("Labels are from labels.csv.", "Files below the folder that the table does not name: 3.")
+    assert listing.notes == ("Labels are from labels.csv.", "Images below the folder that the table does not name: 3.")
     assert listing.refused.to_numpy().tolist() == [
         ["y", "unreadable", "several files have this name; the table must give the path"],
     ]

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources import chexpert, nih
-from cxr_pipeline.data.sources.labels import LabelMap
+from cxr_pipeline.data.sources.labels import LabelMap, propose_classes
 
 VOCABULARY = ("Effusion", "Mass", "No Finding", "Pneumonia")
 ONE = {"nofinding": ("No Finding", "normal", "0_normal"), "effusion": ("Effusion",)}
@@ -202,3 +203,52 @@ def test_the_labels_of_public_releases_and_of_numbers_do_not_resemble_each_other
         for listed in vocabulary:
             label_map = LabelMap({"one": (listed,), "rest": ("*",)})
             assert [label for label in vocabulary if label_map.class_of(label) != "rest"] == [listed]
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "classes"),
+    [
+        (["1", "0", "1"], "binary", {"class_0": ["0"], "class_1": ["1"]}),
+        (["Mass", "Edema", "Edema", "No Finding"], "multiclass", ["No Finding", "Edema", "Mass"]),
+        (["Mass|Edema", "Normal", "Edema"], "multilabel", ["Edema", "Mass"]),
+        (["Mass", "", ""], "multilabel", ["Mass"]),
+        (
+            ["Normal", "normal", "normal", "Mass", "MASS"],
+            "binary",
+            {"normal": ["normal", "Normal"], "Mass": ["Mass", "MASS"]},
+        ),
+        (["Mass|mass", "normal"], "binary", {"normal": ["normal"], "Mass": ["Mass", "mass"]}),
+        (["sick", "well"], "binary", ["well", "sick"]),
+        (["Befund", "Gesund"], "binary", ["Gesund", "Befund"]),
+        (["a+b", "a-b", "é"], "multiclass", {"a_b": ["a+b"], "a-b": ["a-b"], "class_": ["é"]}),
+    ],
+)
+def test_classes_follow_from_the_labels(labels, kind, classes):
+    found = propose_classes(pd.Series(labels))
+    assert found[:2] == (kind, classes if isinstance(classes, dict) else {name: [name] for name in classes})
+    LabelMap(found[1], exclusive=kind != "multilabel")
+
+
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [
+        (["normal", "Effusion"] * 20, None),
+        (["well", "sick"], None),
+        (["unauffällig", "Befund"], None),
+        (["bacterial", "viral"], "no class was recognised as the normal one. The last, viral, is the positive one."),
+        (["Mass", "Mass", ""], "Mass is the only label: 2 of 3 images have it."),
+        (
+            [*(["normal", "effusion"] * 20), "efusion"],
+            r"is efusion \(images: 1\) another spelling of effusion\? Then move",
+        ),
+        (["normal", "No Finding", "No Finding", "Mass"], r"is normal \(images: 1\) another spelling of No Finding\?"),
+    ],
+)
+def test_doubts_about_the_classes_are_named(labels, note):
+    notes = propose_classes(pd.Series(labels))[2]
+    assert [bool(re.match(note or "", text)) for text in notes] == [True] * (note is not None)
+
+
+def test_images_without_a_finding_are_no_task():
+    with pytest.raises(UserError, match="No image has a finding"):
+        propose_classes(pd.Series(["normal", None]))

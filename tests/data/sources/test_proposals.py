@@ -1,5 +1,4 @@
 import importlib
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,8 +8,7 @@ from samples import draw_image, write_files
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.label_tables import Columns
-from cxr_pipeline.data.sources.labels import LabelMap
-from cxr_pipeline.data.sources.proposals import propose_classes, propose_source, sides_of, size_for
+from cxr_pipeline.data.sources.proposals import propose_source, sides_of, size_for
 from cxr_pipeline.data.sources.readers import file_reader
 
 
@@ -48,6 +46,53 @@ def test_patients_are_looked_for_in_file_names(names, pattern, n_patients, tmp_p
     assert len(proposal.notes) == 1
 
 
+def test_bacteria_and_virus_of_kermany_are_one_patient(tmp_path):
+    write_files(tmp_path, "PNEUMONIA/person1_bacteria_1.jpeg", "PNEUMONIA/person1_virus_2.jpeg")
+    write_files(tmp_path, "NORMAL/IM-0115-0001.jpeg", "NORMAL/NORMAL2-IM-0115-0001.jpeg")
+    proposal = propose_source(tmp_path)
+    assert proposal.listing.images["patient_id"].tolist() == ["IM-0115", "NORMAL2-IM-0115", "person1", "person1"]
+    assert (
+        "3 patients with at most 2 images (IM-0115-0001.jpeg -> IM-0115, person1_virus_2.jpeg -> person1)"
+        in (proposal.notes[0])
+    )
+
+
+def test_a_folder_one_level_too_high_is_doubted(tmp_path):
+    write_files(tmp_path, "ward/1.png", "ward/labels.csv", "xrays/clear/1.png", "xrays/water/2.png")
+    *notes, _ = propose_source(tmp_path).notes
+    assert notes == [
+        f"xrays/ has the subfolders clear, water. If those are the classes: --folder {tmp_path / 'xrays'}",
+        f"ward/labels.csv may be a label table. If it is: --table {tmp_path / 'ward' / 'labels.csv'}",
+    ]
+    (tmp_path / "ward" / "1.png").unlink()
+    with pytest.raises(UserError, match=r"has images in one folder only\. xrays/ has the subfolders clear, water\."):
+        propose_source(tmp_path)
+
+
+def test_folders_of_patients_are_not_doubted(tmp_path):
+    write_files(tmp_path, *(f"{name}/p{number}/1.png" for name in ("ill", "well") for number in range(16)))
+    assert len(propose_source(tmp_path).notes) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["pat_nr", "patient_nr", "MRN", "pid", "case", "Patientennummer", "Patienten-ID", "Pat.-Nr.", "PatientID"]
+)
+def test_columns_of_patients_are_recognised(name, tmp_path):
+    write_files(tmp_path, "1.png", "2.png")
+    (tmp_path / "t.csv").write_text(f"file;label;{name}\n1.png;Mass;7\n2.png;normal;8\n")
+    proposal = propose_source(tmp_path)
+    assert proposal.source["columns"] == {"image": "file", "labels": "label", "patient_id": name}
+    assert proposal.notes == ("the labels are those of the column label.",)
+
+
+def test_a_column_that_may_have_the_patients_is_asked_for(tmp_path):
+    write_files(tmp_path, *(f"{number}.png" for number in range(6)))
+    rows = "".join(f"{number}.png,{number % 2},key{number // 2},{number % 2}\n" for number in range(6))
+    (tmp_path / "t.csv").write_text(f"file,label,key,case\n{rows}")
+    note = "If it is key (3 values in 6 rows), add to columns: {patient_id: key}"
+    assert propose_source(tmp_path).notes[-1] == f"no column of patients was recognised. {note}"
+
+
 TABLES = {
     "one column": (
         "File Name;Diagnosis;Subject-ID;note\nx/1.png;Mass,Edema;7;a\n2;normal;8;b\n",
@@ -79,7 +124,11 @@ def test_columns_of_a_table_are_recognised(name, tmp_path):
     [
         ({}, "absent", "There is no folder or file"),
         ({"1.png": "", "2.png": ""}, "", "has 2 images, and no labels. Expected images in a folder for each class"),
-        ({"t.csv": "a,b\nx,y\n", "1.png": ""}, "", r"none of its columns \(a, b\) names the images"),
+        ({"t.csv": "a,b\nx,y\n", "1.png": ""}, "", r"none of its columns \(a, b\) names the .* such as 1\.png\."),
+        ({"t.csv": "a,label\n1.jpg,x\n", "1.PNG": ""}, "t.csv", r"t\.csv: a has 1\.jpg, the folder has 1\.PNG\."),
+        ({"t.csv": "a,label\nC:\\x\\1.png,x\n", "1.png": ""}, "", r"a has C:\\x\\1\.png, the folder has 1\.png\."),
+        ({"t.csv": "a,b\n", "1.png": ""}, "", r"t\.csv: it has no rows\."),
+        ({"t.csv": "a,b\n1,2\n"}, "t.csv", r"t\.csv: there are no images\. Give their folder"),
         ({"t.csv": "a,b\n1.png,z\n", "1.png": ""}, "t.csv", "no column of labels was recognised among a, b"),
         ({"t.csv": "", "1.png": ""}, "t.csv", r"t\.csv cannot be read"),
     ],
@@ -89,55 +138,6 @@ def test_what_is_missing_is_named(files, place, message, tmp_path):
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):
         propose_source(tmp_path / place)
-
-
-@pytest.mark.parametrize(
-    ("labels", "kind", "classes"),
-    [
-        (["1", "0", "1"], "binary", {"class_0": ["0"], "class_1": ["1"]}),
-        (["Mass", "Edema", "Edema", "No Finding"], "multiclass", ["No Finding", "Edema", "Mass"]),
-        (["Mass|Edema", "Normal", "Edema"], "multilabel", ["Edema", "Mass"]),
-        (["Mass", "", ""], "multilabel", ["Mass"]),
-        (
-            ["Normal", "normal", "normal", "Mass", "MASS"],
-            "binary",
-            {"normal": ["normal", "Normal"], "Mass": ["Mass", "MASS"]},
-        ),
-        (["Mass|mass", "normal"], "binary", {"normal": ["normal"], "Mass": ["Mass", "mass"]}),
-        (["sick", "well"], "binary", ["well", "sick"]),
-        (["Befund", "Gesund"], "binary", ["Gesund", "Befund"]),
-        (["a+b", "a-b", "é"], "multiclass", {"a_b": ["a+b"], "a-b": ["a-b"], "class_": ["é"]}),
-    ],
-)
-def test_classes_follow_from_the_labels(labels, kind, classes):
-    found = propose_classes(pd.Series(labels))
-    assert found[:2] == (kind, classes if isinstance(classes, dict) else {name: [name] for name in classes})
-    LabelMap(found[1], exclusive=kind != "multilabel")
-
-
-@pytest.mark.parametrize(
-    ("labels", "note"),
-    [
-        (["normal", "Effusion"] * 20, None),
-        (["well", "sick"], None),
-        (["unauffällig", "Befund"], None),
-        (["bacterial", "viral"], "no class was recognised as the normal one. The last, viral, is the positive one."),
-        (["Mass", "Mass", ""], "Mass is the only label: 2 of 3 images have it."),
-        (
-            [*(["normal", "effusion"] * 20), "efusion"],
-            r"is efusion \(images: 1\) another spelling of effusion\? Then move",
-        ),
-        (["normal", "No Finding", "No Finding", "Mass"], r"is normal \(images: 1\) another spelling of No Finding\?"),
-    ],
-)
-def test_doubts_about_the_classes_are_named(labels, note):
-    notes = propose_classes(pd.Series(labels))[2]
-    assert [bool(re.match(note or "", text)) for text in notes] == [True] * (note is not None)
-
-
-def test_images_without_a_finding_are_no_task():
-    with pytest.raises(UserError, match="No image has a finding"):
-        propose_classes(pd.Series(["normal", None]))
 
 
 def test_small_images_are_prepared_at_a_smaller_size(tmp_path):

@@ -32,10 +32,11 @@ def read(folder: Path, *, table: str, columns: Columns, follow_links: bool = Fal
         [path for path in files_below(folder, follow_links=follow_links) if path != own_path], dtype="str"
     )
     names = paths.map(posixpath.basename)
+    is_image = paths.map(may_be_image).astype("bool")
     # A table that omits suffixes does not mean a report beside the image.
-    stems = paths.map(lambda path: posixpath.splitext(path)[0]).where(paths.map(may_be_image).astype("bool"))
+    stems = paths.map(lambda path: posixpath.splitext(path)[0]).where(is_image)
     rows = locate(rows, paths, names, stems, stems.map(posixpath.basename, na_action="ignore"))
-    unnamed = {"Files below the folder that the table does not name": int((~paths.isin(rows["path"])).sum())}
+    unnamed = {"Images below the folder that the table does not name": int((~paths[is_image].isin(rows["path"])).sum())}
     notes = [f"Labels are from {printable(Path(table).name)}."]
     return list_rows(rows, vocabulary=vocabulary, notes=notes, counts=unnamed)
 

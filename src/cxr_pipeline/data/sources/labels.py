@@ -1,12 +1,14 @@
-"""Map the labels of sources to the classes of a task."""
+"""Map the labels of sources to the classes of a task, and propose classes for them."""
 
 import difflib
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from typing import Literal
 
 import pandas as pd
@@ -27,6 +29,7 @@ _NOTHING_KNOWN = {"unknown", "unlabelled", "unlabeled", "na", "n/a", "nan", "nul
 _NO_DISEASE = "supportdevices"
 _NO_CLASS = "belongs to no class of the task: "
 _MIN_SIMILARITY = 0.8
+_MAX_SHARE_OF_A_MISSPELLING = 0.05
 
 
 def fold(label: str) -> str:
@@ -52,6 +55,58 @@ def is_normal(label: str) -> bool:
     """
     words = [word for word in _words(label) if not word.isdigit()]
     return "".join(words) in _NORMAL_LABELS or not _NORMAL_WORDS.isdisjoint(words[:1])
+
+
+def propose_classes(labels: "pd.Series[str]") -> tuple[str, dict[str, list[str]], list[str]]:
+    """Return the kind of task for the labels of images, joined by ``|``, the labels of each class, and what to check.
+
+    Example:
+        >>> propose_classes(pd.Series(["Mass", "normal", "Normal", "normal"]))
+        ('binary', {'normal': ['normal', 'Normal'], 'Mass': ['Mass']}, [])
+    """
+    of_images = [text.split("|") for text in labels.dropna()]
+    spellings = Counter(name for names in of_images for name in names if name)
+    # A run compares labels as folded. A class is named by the most frequent spelling.
+    same: dict[str, list[str]] = {}
+    for name, _ in spellings.most_common():
+        same.setdefault(fold(name), []).append(name)
+    counts = {names[0]: sum(map(spellings.__getitem__, names)) for names in same.values()}
+    names = sorted(counts, key=lambda name: (not is_normal(name), int(name) if name.isdecimal() else -counts[name]))
+    several = any(len(set(map(fold, found))) > 1 for found in of_images)
+    kind = "multilabel" if several or len(names) == 1 else "binary" if len(names) == 2 else "multiclass"
+    classes: dict[str, list[str]] = {}
+    for name in names:
+        # An image with a label for normal images is negative for all classes of a multi-label task.
+        if kind != "multilabel" or not is_normal(name):
+            cleaned = re.sub(r"[^A-Za-z0-9_ -]+", "_", name).strip("_ ")
+            classes.setdefault(cleaned if cleaned[:1].isalpha() else f"class_{cleaned}", []).extend(same[fold(name)])
+    if not classes:
+        raise UserError("No image has a finding as its label. Expected labels of two kinds or more.")
+    return kind, classes, _check_classes(kind, classes, counts, n_images=len(of_images))
+
+
+def _check_classes(
+    kind: str, classes: Mapping[str, Sequence[str]], counts: Mapping[str, int], *, n_images: int
+) -> list[str]:
+    """Return what has to be checked, given the number of images with the first label of each class."""
+    of_class = {name: counts[labels[0]] for name, labels in classes.items()}
+    notes = []
+    if len(counts) == 1:
+        notes.append(
+            f"{next(iter(counts))} is the only label: {sum(counts.values()):,} of {n_images:,} images have it. A task "
+            "needs images without it, too."
+        )
+    elif kind == "binary" and not any(map(is_normal, counts)):
+        notes.append(f"no class was recognised as the normal one. The last, {list(classes)[-1]}, is the positive one.")
+    for name, rare in combinations(sorted(of_class, key=lambda name: -of_class[name]), 2):
+        one, other = classes[name][0], classes[rare][0]
+        is_rare = of_class[rare] <= _MAX_SHARE_OF_A_MISSPELLING * of_class[name]
+        if _resembles(other, one) and (is_rare or (is_normal(one) and is_normal(other))):
+            notes.append(
+                f"is {rare} (images: {of_class[rare]:,}) another spelling of {name}? Then move it to the labels of "
+                f"{name}, and remove its own line{' (the kind is then binary)' * (len(classes) == 3)}."
+            )
+    return notes
 
 
 def count_unknown_labels(details: Iterable[str]) -> dict[str, int]:
@@ -108,7 +163,7 @@ class LabelMap:
     def _resembles_listed(self, label: str) -> bool:
         """Return whether a label may be another spelling of a listed one, or says that nothing is known."""
         listed = [*self.left_out, *(each for labels in self.classes.values() for each in labels if each != ANY_OTHER)]
-        return fold(label) in _NOTHING_KNOWN or any(resembles(label, each) for each in listed)
+        return fold(label) in _NOTHING_KNOWN or any(_resembles(label, each) for each in listed)
 
     def apply(self, images: pd.DataFrame, vocabulary: Collection[str]) -> pd.DataFrame:
         """Return the value of each class for each image, a row of a ``Listing`` whose source uses the vocabulary.
@@ -203,7 +258,7 @@ def _contradict(labels: Sequence[str]) -> bool:
     return bool(findings) and any(map(is_normal, labels))
 
 
-def resembles(label: str, listed: str) -> bool:
+def _resembles(label: str, listed: str) -> bool:
     """Return whether a label, or some words in it, may be another spelling of a listed one."""
     words, of_listed = _words(label), _words(listed)
     if all(fold(each) in _NORMAL_LABELS or not _NORMAL_WORDS.isdisjoint(_words(each)) for each in (label, listed)):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.images.headers import MIN_SIDE
 from cxr_pipeline.data.sources.listing import Listing, explained, list_rows, name_labels, printable
 from cxr_pipeline.data.sources.readers import BLOCK_PIXELS, Block, RowReader, find_container, unpack
 from cxr_pipeline.data.sources.table_files import LimitedGzip
@@ -75,13 +76,13 @@ def _pixel_columns(source: BinaryIO, others: Sequence[str]) -> list[str]:
     if not isinstance(head.index, pd.RangeIndex):
         raise UserError(f"{name} has more values in a row than names in its header; expected as many.")
     pixels = [column for column in head if column not in others]
-    if not {*others} <= {*head} or not pixels or isqrt(len(pixels)) ** 2 != len(pixels):
+    if not {*others} <= {*head} or len(pixels) < MIN_SIDE**2 or isqrt(len(pixels)) ** 2 != len(pixels):
         columns = [str(column) for column in head]
         shown = ", ".join(columns if len(columns) < 5 else [*columns[:3], "...", columns[-1]])
         raise UserError(
             f"{name} has {len(head.columns)} columns: {printable(shown)}; expected "
-            f"{' and '.join(others)}, and n x n columns of pixels. Set the source's label and patient_id to the names "
-            "of their columns, or remove other columns from the table."
+            f"{' and '.join(others)}, and n x n columns of pixels, n at least {MIN_SIDE}. Set the source's label and "
+            "patient_id to the names of their columns, or remove other columns from the table."
         )
     return pixels
 

@@ -2,11 +2,9 @@
 
 import posixpath
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,20 +17,24 @@ from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.dicom_folder import SUFFIXES as DICOM_SUFFIXES
 from cxr_pipeline.data.sources.folders import files_below, may_be_image
 from cxr_pipeline.data.sources.label_tables import CELLS, Columns
-from cxr_pipeline.data.sources.labels import fold, is_normal, resembles
+from cxr_pipeline.data.sources.labels import fold
 from cxr_pipeline.data.sources.listing import Listing, printable
 from cxr_pipeline.data.sources.readers import Reader
 from cxr_pipeline.data.sources.table_files import read_table
 
 _TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".pq")
+_ENDS = ("id", "nr", "no", "num", "number", "nummer", "")
 
-# Names of columns, as folded, the most specific first.
+# Names of columns, folded and without punctuation, the most specific first.
 _COLUMNS = {
     "labels": (
         *("findinglabels", "labels", "label", "findings", "finding", "diagnosis", "classes", "class", "category"),
         *("disease", "pathology", "target"),
     ),
-    "patient_id": ("patientid", "patient", "subjectid", "subject", "caseid"),
+    "patient_id": (
+        *(f"{word}{end}" for word in ("patient", "patienten", "subject", "pat", "case") for end in _ENDS),
+        *("mrn", "pid"),
+    ),
     "view": ("viewposition", "view", "projection"),
     "age": ("age", "patientage"),
     "sex": ("sex", "gender", "patientsex", "patientgender"),
@@ -40,10 +42,12 @@ _COLUMNS = {
 }
 _UID_COLUMNS = ("sopinstanceuid", "instanceuid", "imageuid", "uid")
 _SEPARATORS = "|;,"
-# A patient is a number at the beginning of the file name, perhaps after a word, or all before the last number.
-_PATIENTS = (r"^([A-Za-z]*\d+)[_-]", r"^([A-Za-z]+[_-]\d+)[_-]", r"^(.+)[_-]\d+\.")
+# A patient is as in Kermany's images, or a number at the beginning of the file name, perhaps after a word, or all
+# before the last number.
+_KERMANY = r"^(person\d+)_|^((?:NORMAL2-)?IM-\d+)-"
+_PATIENTS = (_KERMANY, r"^([A-Za-z]*\d+)[_-]", r"^([A-Za-z]+[_-]\d+)[_-]", r"^(.+)[_-]\d+\.")
+_MAX_SUBFOLDERS = 15  # more are rather patients than classes
 _MAX_SHARE_OF_A_PATIENT = 0.2
-_MAX_SHARE_OF_A_MISSPELLING = 0.05
 _N_DECODED = 50
 
 
@@ -69,7 +73,7 @@ def propose_source(place: Path, *, folder: Path | None = None) -> Proposal:
     if not place.exists():
         raise UserError(f"There is no folder or file {place}. Give the folder of the images, or their label table.")
     faults = []
-    for proposal in _of_folder(place) if place.is_dir() else _of_file(place, folder or place.parent):
+    for proposal in _proposals(place, place if place.is_dir() else folder or place.parent):
         if isinstance(proposal, Proposal):
             return proposal
         faults.append(proposal)
@@ -80,58 +84,6 @@ def propose_source(place: Path, *, folder: Path | None = None) -> Proposal:
         f"{printable(str(place))} has {n_images} images, and no labels. Expected images in a folder for each class "
         "(such as effusion/ and normal/), a label table (--table FILE), or a layout of docs/guides/layouts.md."
     )
-
-
-def propose_classes(labels: "pd.Series[str]") -> tuple[str, dict[str, list[str]], list[str]]:
-    """Return the kind of task for the labels of images, joined by ``|``, the labels of each class, and what to check.
-
-    Example:
-        >>> propose_classes(pd.Series(["Mass", "normal", "Normal", "normal"]))
-        ('binary', {'normal': ['normal', 'Normal'], 'Mass': ['Mass']}, [])
-    """
-    of_images = [text.split("|") for text in labels.dropna()]
-    spellings = Counter(name for names in of_images for name in names if name)
-    # A run compares labels as folded. A class is named by the most frequent spelling.
-    same: dict[str, list[str]] = {}
-    for name, _ in spellings.most_common():
-        same.setdefault(fold(name), []).append(name)
-    counts = {names[0]: sum(map(spellings.__getitem__, names)) for names in same.values()}
-    names = sorted(counts, key=lambda name: (not is_normal(name), int(name) if name.isdecimal() else -counts[name]))
-    several = any(len(set(map(fold, found))) > 1 for found in of_images)
-    kind = "multilabel" if several or len(names) == 1 else "binary" if len(names) == 2 else "multiclass"
-    classes: dict[str, list[str]] = {}
-    for name in names:
-        # An image with a label for normal images is negative for all classes of a multi-label task.
-        if kind != "multilabel" or not is_normal(name):
-            cleaned = re.sub(r"[^A-Za-z0-9_ -]+", "_", name).strip("_ ")
-            classes.setdefault(cleaned if cleaned[:1].isalpha() else f"class_{cleaned}", []).extend(same[fold(name)])
-    if not classes:
-        raise UserError("No image has a finding as its label. Expected labels of two kinds or more.")
-    return kind, classes, _check_classes(kind, classes, counts, n_images=len(of_images))
-
-
-def _check_classes(
-    kind: str, classes: Mapping[str, Sequence[str]], counts: Mapping[str, int], *, n_images: int
-) -> list[str]:
-    """Return what has to be checked, given the number of images with the first label of each class."""
-    of_class = {name: counts[labels[0]] for name, labels in classes.items()}
-    notes = []
-    if len(counts) == 1:
-        notes.append(
-            f"{next(iter(counts))} is the only label: {sum(counts.values()):,} of {n_images:,} images have it. A task "
-            "needs images without it, too."
-        )
-    elif kind == "binary" and not any(map(is_normal, counts)):
-        notes.append(f"no class was recognised as the normal one. The last, {list(classes)[-1]}, is the positive one.")
-    for name, rare in combinations(sorted(of_class, key=lambda name: -of_class[name]), 2):
-        one, other = classes[name][0], classes[rare][0]
-        is_rare = of_class[rare] <= _MAX_SHARE_OF_A_MISSPELLING * of_class[name]
-        if resembles(other, one) and (is_rare or (is_normal(one) and is_normal(other))):
-            notes.append(
-                f"is {rare} (images: {of_class[rare]:,}) another spelling of {name}? Then move it to the labels of "
-                f"{name}, and remove its own line{' (the kind is then binary)' * (len(classes) == 3)}."
-            )
-    return notes
 
 
 def sides_of(paths: "pd.Series[str]", reader: Reader) -> list[int]:
@@ -150,44 +102,52 @@ def size_for(sides: Sequence[int]) -> int | None:
     return None if side >= 208 else max(112, round(side / 32) * 32)
 
 
-def _is_table(file: Path) -> bool:
-    return file.is_file() and file.name.casefold().endswith(_TABLE_SUFFIXES)
-
-
-def _of_folder(folder: Path) -> Iterator[Proposal | str]:
-    """Yield proposals for a folder, and the reasons why a table in it cannot be read."""
-    yield from _of_container(folder)
-    for layout in ("nih", "chexpert"):
-        if isinstance(proposal := _read(layout, folder), Proposal):
-            yield proposal
-    for table in sorted(filter(_is_table, folder.iterdir())):
-        yield _of_table(table, folder)
-    proposal = _read("class_folders", folder)
-    if isinstance(proposal, Proposal) and len(set(proposal.listing.images["labels"])) > 1:
-        yield _with_patients(proposal, folder)
-
-
-def _of_file(file: Path, folder: Path) -> Iterator[Proposal | str]:
-    yield from _of_container(file)
-    yield _of_table(file, folder)
-
-
-def _of_container(place: Path) -> Iterator[Proposal]:
+def _proposals(place: Path, folder: Path) -> Iterator[Proposal | str]:
+    """Yield proposals, and the reasons why a table or folder cannot be used."""
+    is_folder = place.is_dir()
     patients: list[dict[str, str]] = [{}, {"patient_id": "patient"}, {"patient_id": "patient_id"}]
-    for layout, options in [("medmnist", {}), *(("pixel_table", each) for each in patients)]:
+    layouts = [("medmnist", {}), *(("pixel_table", each) for each in patients)]
+    for layout, options in [*layouts, *([("nih", {}), ("chexpert", {})] if is_folder else [])]:
         if isinstance(proposal := _read(layout, place, **options), Proposal):
             yield proposal
+    tables = [path for path in files_below(place) if path.lower().endswith(_TABLE_SUFFIXES)] if is_folder else [""]
+    yield from (_of_table(place / path, folder) for path in tables if "/" not in path)
+    if is_folder:
+        yield from _of_class_folders(place, [path for path in tables if "/" in path])
 
 
-def _read(layout: str, path: Path, **options: Any) -> Proposal | str:
-    """Return a proposal if the layout finds images, otherwise the reason why it does not."""
+def _of_class_folders(folder: Path, tables: Sequence[str]) -> Iterator[Proposal | str]:
+    """Yield a proposal for class folders, with notes if the classes may be one level below or in one of the tables."""
+    proposal = _read("class_folders", folder)
+    if not isinstance(proposal, Proposal):
+        return
+    images = proposal.listing.images
+    subfolders: dict[str, set[str]] = {}
+    for path in images.loc[images["given_split"].isna(), "path"]:
+        name, *below, _ = path.split("/")
+        subfolders.setdefault(name, set()).add("".join(below[:1]))
+    notes = [
+        f"{name}/ has the subfolders {', '.join(sorted(below))}. If those are the classes: --folder {folder / name}"
+        for name, below in subfolders.items()
+        if 1 < len(below) <= _MAX_SUBFOLDERS and "" not in below
+    ]
+    notes += [f"{path} may be a label table. If it is: --table {folder / path}" for path in tables[:3]]
+    if len(set(images["labels"])) > 1:
+        proposal = _with_patients(proposal, folder)
+        yield replace(proposal, notes=(*notes, *proposal.notes))
+    elif notes:
+        yield " ".join([f"{printable(str(folder))} has images in one folder only.", *notes])
+
+
+def _read(layout: str, path: Path, **options: Any) -> Proposal | str | None:
+    """Return a proposal if the layout finds images, None if it finds none, or the reason why it cannot be read."""
     columns = {"columns": Columns(**options["columns"])} if "columns" in options else {}
     try:
         listing = LAYOUTS[layout].read(path, **options | columns)
     except UserError as error:
         return str(error)
     if listing.images.empty:
-        return f"{printable(str(path))} has no images in the layout {layout}."
+        return None
     return Proposal({"layout": layout, "path": path.absolute().as_posix(), **options}, listing)
 
 
@@ -200,9 +160,11 @@ def _with_patients(proposal: Proposal, folder: Path) -> Proposal:
             counts = patients.value_counts()
             most = max(2, _MAX_SHARE_OF_A_PATIENT * len(patients))
             if patients.notna().all() and 1 < len(counts) < len(patients) and counts.iloc[0] <= most:
+                ends = found.listing.images[["image", "patient_id"]].iloc[[0, -1]].to_numpy()
                 note = (
                     f"patient_id is a guess: {pattern} finds {len(counts):,} patients with at most {counts.iloc[0]:,} "
-                    "images. Images of one patient must not get into different splits."
+                    f"images ({', '.join(f'{posixpath.basename(image)} -> {patient}' for image, patient in ends)}). "
+                    "Images of one patient must not get into different splits."
                 )
                 return replace(found, notes=(note,))
     note = (
@@ -214,46 +176,57 @@ def _with_patients(proposal: Proposal, folder: Path) -> Proposal:
 
 def _of_table(table: Path, folder: Path) -> Proposal | str:
     """Return a proposal for a label table, or the reason why it cannot be used."""
-    images = [path for path in files_below(folder) if may_be_image(path)]
+    images = {_stem(path): path for path in files_below(folder) if may_be_image(path)}
     try:
-        columns, notes = _guess_columns(read_table(table, None), _names_of(images, folder))
+        cells = read_table(table, None)
+        columns, notes = _guess_columns(cells, images)
     except UserError as error:
         return f"{printable(str(table))}: {error}"
     inside = table.absolute().is_relative_to(folder.absolute())
     path = table.absolute().relative_to(folder.absolute()) if inside else table.absolute()
-    is_dicom = any(path.lower().endswith(DICOM_SUFFIXES) for path in images)
+    is_dicom = any(path.lower().endswith(DICOM_SUFFIXES) for path in images.values())
     found = _read("dicom_folder" if is_dicom else "label_table", folder, table=path.as_posix(), columns=columns)
     if isinstance(found, Proposal) and found.listing.images["patient_id"].isna().all():
-        notes.append("no column of patients was recognised. If the table has one, set columns.patient_id.")
+        rest = [name for name in cells if name not in Columns(**columns).names]
+        counts = {name: n for name in rest if len(cells) / 5 < (n := cells[name].nunique()) < len(cells)}
+        name = next(iter(counts), None)
+        it = f"it is {name} ({counts[name]:,} values in {len(cells):,} rows)" if name else "the table has one"
+        notes.append(f"no column of patients was recognised. If {it}, add to columns: {{patient_id: {name or 'NAME'}}}")
+    if found is None:
+        text = next((text for text in cells[columns["image"]].dropna() if _stem(text) in images), "")
+        example = f"has {text}, the folder has {images[_stem(text)]}" if text else "names no image in the folder"
+        return f"{printable(str(table))}: {columns['image']} {example}. Correct the table, or the folder: --folder DIR"
     return replace(found, notes=tuple(notes)) if isinstance(found, Proposal) else found
 
 
-def _names_of(images: Sequence[str], folder: Path) -> set[str]:
-    """Return the names by which a table may identify images: paths and file names, with and without suffix."""
-    paths = {*images, *(f"{folder.absolute().as_posix()}/{path}" for path in images)}
-    paths |= {posixpath.splitext(path)[0] for path in paths}
-    return paths | {posixpath.basename(path) for path in paths}
+def _stem(path: str) -> str:
+    """Return the name of a file without folders and suffix. ``1.2.840`` has no suffix."""
+    return re.sub(r"\.[a-z]\w*$", "", posixpath.basename(path.replace("\\", "/")).casefold())
 
 
-def _guess_columns(cells: pd.DataFrame, names: Set[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the option ``columns`` of a label table, and what has to be checked.
+def _guess_columns(cells: pd.DataFrame, images: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the option ``columns`` of a label table for the images with these stems, and what has to be checked.
 
     Raises:
         UserError: no column names images, or none has labels.
     """
+    if cells.empty or not images:
+        raise UserError("it has no rows." if cells.empty else "there are no images. Give their folder: --folder DIR")
     header = list(map(str, cells))
-    paths = {name: cells[name].str.replace("\\", "/").str.removeprefix("./") for name in header}
-    n_named = {name: int(paths[name].isin(names).sum()) for name in header}
+    n_named = {name: sum(_stem(text) in images for text in cells[name].dropna().unique()) for name in header}
     image = max(header, key=lambda name: (n_named[name], fold(name) in _UID_COLUMNS), default="")
     if not n_named.get(image) and fold(image) not in _UID_COLUMNS:
         raise UserError(
-            f"none of its columns ({', '.join(header[:8])}) names the images below the folder. Expected "
-            "paths or file names. Give the folder of the images: --folder DIR"
+            f"none of its columns ({', '.join(header[:8])}) names the images below the folder, such as "
+            f"{next(iter(images.values()))}. Correct the table, or give the folder of the images: --folder DIR"
         )
     columns: dict[str, Any] = {"image": image}
-    others = {fold(name): name for name in header if name != image}
+    others = {re.sub(r"\W", "", fold(name)): name for name in header if name != image}
+    yes_no = {name for name in header if set(cells[name].dropna().str.lower()) <= CELLS.keys()}
     for part, spellings in _COLUMNS.items():
-        if found_names := [others[spelling] for spelling in spellings if spelling in others]:
+        found_names = [others[spelling] for spelling in spellings if spelling in others]
+        # A column "case" may be a label.
+        if found_names and not (part == "patient_id" and found_names[0] in yes_no):
             columns[part] = found_names[0]
     rest = [name for name in others.values() if name not in columns.values() and cells[name].notna().any()]
     notes = []
@@ -261,8 +234,9 @@ def _guess_columns(cells: pd.DataFrame, names: Set[str]) -> tuple[dict[str, Any]
         texts = cells[columns["labels"]]
         sign = next((sign for sign in _SEPARATORS if texts.str.contains(sign, regex=False).any()), "|")
         columns |= {} if sign == "|" else {"separator": sign}
-        notes.append(f"the labels are those of the column {columns['labels']}; not used: {', '.join(rest) or 'none'}.")
-    elif one_hot := [name for name in rest if set(cells[name].dropna().str.lower()) <= CELLS.keys()]:
+        unused = f"; not used: {', '.join(rest)}" if rest else ""
+        notes.append(f"the labels are those of the column {columns['labels']}{unused}.")
+    elif one_hot := [name for name in rest if name in yes_no]:
         columns["one_hot"] = one_hot
         if cells[one_hot].isna().any(axis=None):
             notes.append("some cells of the labels are empty. If that means no finding, set blank: negative.")

@@ -34,7 +34,8 @@ def new(name: str, folder: Path | None, table: Path | None) -> None:
     command says what it found and what you have to check.
     """
     # Only now, because they take a second.
-    from cxr_pipeline.data.sources.proposals import propose_classes, propose_source, sides_of, size_for
+    from cxr_pipeline.data.sources.labels import propose_classes
+    from cxr_pipeline.data.sources.proposals import propose_source, sides_of, size_for
     from cxr_pipeline.framework import config
 
     check_name(name)
