@@ -107,7 +107,7 @@ def test_a_block_with_a_task_in_any_environment_is_a_task(load, tmp_path):
     ("content", "message"),
     [
         ("my task: {task: {title: x}}", "'my task' cannot be the name of a task. Expected letters, digits and under"),
-        ("a: {task: [}", r"parameters/tasks\.yml cannot be read: .* Expected YAML in UTF-8"),
+        ("a:\n  b: {task: [}", r"parameters/tasks\.yml cannot be read: line 2: did not find .* Expected YAML in UTF-8"),
     ],
 )
 def test_a_file_with_no_name_for_a_pipeline_is_named(content, message, tmp_path):

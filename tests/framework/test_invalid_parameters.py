@@ -4,6 +4,7 @@ from shipped import TASKS, all_parameters
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over, nest
+from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.framework.config import Morphology, Network, Sources, Thresholds
 from cxr_pipeline.framework.exit import explain
 from cxr_pipeline.framework.invalid_parameters import check_parameters, explain_parameters
@@ -39,6 +40,7 @@ def test_the_parameters_of_the_project_are_known(task):
         ("effusion.task.name", "{}: expected effusion, as its block is named, found '1'. Omit it."),
         ("effusion.trainig.epochs", "effusion.trainig: unknown parameter. Did you mean 'training'?"),
         ("effusion.training.dropout", "{}: unknown parameter. Did you mean 'effusion.model.dropout'?"),
+        ("effusion.source", "{}: unknown parameter. Did you mean 'sources'?"),
         # A block that the pipeline of the task does not read.
         ("effusion.scoring.fodler", "{}: unknown parameter. Did you mean 'folder'?"),
         (
@@ -72,6 +74,17 @@ def test_a_task_that_is_not_configured_is_named():
             {"steps": [{"operation": "top_hat", "size": 256}]},
             "t.x.steps.0.top_hat.size: should be less than or equal to 255, found 256.",
         ),
+        (
+            Morphology,
+            {"steps": [{"operation": "top_hat", "size": "three"}]},
+            "t.x.steps.0.top_hat.size: should be a valid integer, found 'three'.",
+        ),
+        (Sources, {"images": {"path": "x"}}, "t.x.images: expected a layout, found none."),
+        (
+            Sources,
+            {"images": {"layout": "labeltable", "path": "x"}},
+            f"t.x.images: expected one of {', '.join(LAYOUTS)} as layout, found 'labeltable'. Did you mean label_table?",
+        ),
         (Sources, {}, "t.x: expected at least one source, found none."),
         (
             Network,
@@ -86,7 +99,7 @@ def test_a_task_that_is_not_configured_is_named():
         (
             Thresholds,
             {"calibration": "none", "policy": {"rule": "youden"}, "compared": [{"rule": "fixed", "valeu": 0.3}]},
-            "t.x.compared.0.fixed.value: Field required, found {'rule': 'fixed', 'valeu': 0.3}.\n"
+            "t.x.compared.0.fixed.value: expected a value, found none.\n"
             "t.x.compared.0.fixed.valeu: unknown parameter. Did you mean 'value'?",
         ),
     ],

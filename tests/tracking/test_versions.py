@@ -76,14 +76,16 @@ def test_the_version_in_use_is_the_champion_or_else_the_newest(registered):
     client.set_registered_model_alias("cxr-counted", "champion", "1")
     version, reason = versions.choose_version("cxr-counted")
     assert (version.uri, reason) == ("models:/cxr-counted/1", "the champion")
-    assert versions.choose_version("cxr-counted", version.uri) == (version, "chosen by its URI")
+    for chosen in (version.uri, "1"):
+        assert versions.choose_version("cxr-counted", chosen) == (version, "chosen by its URI")
 
 
 @pytest.mark.parametrize(("name", "options"), [("cxr-chest", ""), ("cxr-chest-demo", " --env demo")])
 def test_a_message_says_how_to_train_the_first_version(name, options):
-    with pytest.raises(UserError, match=f"No version of {name} .*: kedro run{options} --pipeline=chest;") as raised:
+    with pytest.raises(UserError, match=rf"No version of {name} .*: kedro run{options} --pipeline=chest\.") as raised:
         versions.choose_version(name)
-    assert "--params chest.scoring.model=models:/NAME/VERSION" in str(raised.value)
+    assert "--model models:/NAME/VERSION with kedro predict" in str(raised.value)
+    assert "--params chest.scoring.model=models:/NAME/VERSION with kedro run." in str(raised.value)
 
 
 def test_a_uri_is_resolved_to_the_version_that_it_points_to_now(registered):

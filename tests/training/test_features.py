@@ -48,10 +48,12 @@ def features(folder, images=None, *, weights=0, **changes):
     )
 
 
-def test_features_are_the_outputs_of_the_networks(tmp_path):
+def test_features_are_the_outputs_of_the_networks(tmp_path, caplog):
     images = CountingImages()
     computed = features(tmp_path, images)
-    computed.prepare(entries(3, views=2), at_cut=True)
+    with caplog.at_level("INFO", "cxr_pipeline"):
+        computed.prepare(entries(3, views=2), at_cut=True)
+    assert "for 9 of 9 images and views, which may take minutes; later runs reuse them." in caplog.text
     lower, upper = backbone()
     expected = lower(images.read(sha256s(3))[..., np.newaxis].astype(np.float32))
     at_cut, pooled = computed.read_cut(entries(3)), computed.read_pooled(entries(3))

@@ -68,4 +68,6 @@ def explain_damage(place: object, remedy: str) -> Iterator[None]:
     except Exception as error:
         is_missing = isinstance(error, FileNotFoundError)
         reason = "it does not exist" if is_missing else textwrap.shorten(str(error) or type(error).__name__, 100)
+        if mark := getattr(error, "problem_mark", None):  # of YAML, whose message names no file and is long
+            reason = f"line {mark.line + 1}: {getattr(error, 'problem', '')}"
         raise UserError(f"{place} cannot be read: {reason}. {remedy}") from error

@@ -1,6 +1,7 @@
 """The end of a command: exit statuses, signals, and messages without a traceback for errors that a user can correct."""
 
 import errno
+import re
 import signal
 import sqlite3
 import sys
@@ -108,8 +109,14 @@ def _problem_of_click(error: click.ClickException) -> str:
             f"This command needs the package {missing.name}. Install it: {sys.executable} -m pip install {missing.name}"
         )
     message = error.format_message()
-    command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else None
-    return f"{message} {command} --help lists the options." if command else message
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return message
+    options = {option for each in error.ctx.command.params for option in each.opts} & {"--pipeline", "--folder"}
+    if options and (extra := re.match(r"Got unexpected extra argument \((.+)\)", message)):
+        message = f"{message}. Did you mean {options.pop()}={extra[1]}?"
+    elif "must contain a key and a value" in message:
+        message += " Put no spaces around =. A value with commas or spaces: in a file below conf/local/parameters/."
+    return f"{_sentence(message)} {error.ctx.command_path} --help lists the options."
 
 
 def _problem_of_kedro(error: BaseException) -> str | None:
@@ -128,10 +135,12 @@ def _problem_of_kedro(error: BaseException) -> str | None:
     if isinstance(error, OmegaConfBaseException):
         return f"The configuration cannot be read: {error}. Correct the file in conf/ or the option --params."
     if isinstance(error, ValueError | AttributeError | DatasetNotFoundError) and _is_raised_by_run(error):
-        message = str(error)
-        stop = "" if message.endswith((".", "?")) else "."
-        return f"{message}{stop} kedro run --help describes the options."
+        return f"{_sentence(str(error))} kedro run --help describes the options."
     return None
+
+
+def _sentence(message: str) -> str:
+    return message if message.endswith((".", "?")) else f"{message}."
 
 
 def _problem_of_disk(error: BaseException) -> str | None:

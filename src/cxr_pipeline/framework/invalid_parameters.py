@@ -9,7 +9,7 @@ from typing import Any
 from kedro.validation import ParameterValidationError
 from pydantic import BaseModel, ValidationError
 
-from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.common.errors import UserError, did_you_mean
 from cxr_pipeline.common.mappings import flatten
 from cxr_pipeline.data.sources.label_tables import Columns
 from cxr_pipeline.framework.config import Parameters, TaskParameters
@@ -67,8 +67,15 @@ def explain_parameters(message: str) -> str:
 def _reason(key: str, text: str, kind: str, value: str) -> str:
     if kind == "value_error":
         return f"{text.removeprefix('Value error, ')}."
+    if kind == "missing":
+        return "expected a value, found none."
+    if wrong := re.match(r"Input tag '(.+)' found using '(\w+)' .*: (.+)", text):
+        known = wrong[3].replace("'", "")
+        return f"expected one of {known} as {wrong[2]}, found '{wrong[1]}'.{did_you_mean(wrong[1], known.split(', '))}"
+    if absent := re.match(r"Unable .* discriminator '(\w+)'", text):
+        return f"expected a {absent[1]}, found none."
     if kind not in UNKNOWN:
-        return f"{text.removeprefix('Input ')}, found {value}."
+        return f"{text.partition(', unable to ')[0].removeprefix('Input ')}, found {value}."
     return f"unknown parameter.{_suggestion(key, key.partition('.')[0])}"
 
 
@@ -79,10 +86,12 @@ def _suggestion(key: str, task: str | None) -> str:
     if first != task and rest:
         near = [f"{name}.{rest}" for name in get_close_matches(first, task_names(), n=1, cutoff=0.75)]
     if not near:
-        last = key.rpartition(".")[2]
+        block, _, last = key.rpartition(".")
+        paths = [path.rpartition(".") for path in _paths(TaskParameters, f"{task or 'TASK'}.")]
+        near = get_close_matches(last, [name for parent, _, name in paths if parent == block], n=1, cutoff=0.8)
         # A right name in the wrong place is found however long its path is.
-        places = [path for path in _paths(TaskParameters, f"{task or 'TASK'}.") if path.endswith(f".{last}")]
-        near = get_close_matches(key, places, n=1, cutoff=0) or get_close_matches(last, _names() - {last}, n=1)
+        places = [f"{parent}.{name}" for parent, _, name in paths if name == last]
+        near = near or get_close_matches(key, places, n=1, cutoff=0) or get_close_matches(last, _names() - {last}, n=1)
     return f" Did you mean '{near[0]}'?" if near else ""
 
 

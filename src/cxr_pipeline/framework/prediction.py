@@ -105,7 +105,8 @@ def load_classifier(
         config, addresses = loader["parameters"], loader["globals"]
     if "task" not in config.get(task, {}):
         known = [name for name, block in config.items() if isinstance(block, dict) and "task" in block]
-        raise UserError(f"The configuration has no task {task}. Expected one of {', '.join(known)}.")
+        local = f" Leave out --env {env} for a task in conf/local." if env else ""
+        raise UserError(f"The configuration has no task {task}. Expected one of {', '.join(known)}.{local}")
     parameters = TaskParameters.model_validate(config[task])
     server.connect(addresses["tracking_uri"], artifacts=addresses["artifacts"])
     name = aliases.model_name(task, phantom=parameters.sources.phantom)

@@ -91,9 +91,9 @@ def register_version(
 
 
 def choose_version(name: str, uri: str | None = None) -> tuple["ModelVersion", str]:
-    """Return the version at a URI or, for None, the champion, or else the newest version; and the reason."""
+    """Return the version at a URI or of a number or, for None, the champion, or else the newest; and the reason."""
     if uri is not None:
-        return resolve_version(uri), "chosen by its URI"
+        return resolve_version(f"models:/{name}/{uri}" if uri.isdecimal() else uri), "chosen by its URI"
     if aliases_of(name)[CHAMPION] is not None:
         return resolve_version(f"models:/{name}@{CHAMPION}"), "the champion"
     versions = mlflow.MlflowClient().search_model_versions(f"name='{name}'")
@@ -109,9 +109,9 @@ def no_version(name: str) -> UserError:
     task, env = task_and_environment(name)
     return UserError(
         f"No version of {name} is registered in MLflow at {without_password(mlflow.get_tracking_uri())}. Train one "
-        f"first: kedro run{env} --pipeline={task}; or name another model to score with: "
-        f"--params {task}.scoring.model=models:/NAME/VERSION. Models trained with --env demo are only used with "
-        "--env demo."
+        f"first: kedro run{env} --pipeline={task}. Models trained with --env demo are only used with --env demo. To "
+        "use another model: --model models:/NAME/VERSION with kedro predict and kedro reader, "
+        f"--params {task}.scoring.model=models:/NAME/VERSION with kedro run."
     )
 
 

@@ -103,7 +103,11 @@ class BackboneFeatures:
         missing = store.missing(by_key)
         if not missing:
             return
-        logger.info("Computing %s: %d of %d images and views are not cached.", name, len(missing), len(by_key))
+        logger.info(
+            "Computing %s with the pretrained layers for %d of %d images and views, which may take minutes; later runs "
+            "reuse them.",
+            *(name, len(missing), len(by_key)),
+        )
         with progress_bar(name.capitalize(), len(missing)) as update:
             for shard in _chunks(missing, store.rows_per_shard):
                 parts = []

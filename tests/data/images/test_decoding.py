@@ -262,8 +262,12 @@ def test_files_that_are_not_images_are_refused():
     assert refusal(b"") == "empty"
     for content in (bytes(500), b"GIF89a" + bytes(99)):
         assert refusal(content) == "unreadable"
-    with pytest.raises(ImageRefused, match="expected PNG, JPEG, TIFF, BMP, WEBP or DICOM, found a file that begins"):
-        decode(b"patient,label\n", max_megapixels=1)
+    for content, found in (
+        (b"patient,label\n", "a text file"),
+        (b"GIF89a" + bytes(99), "a file that begins with b'GIF"),
+    ):
+        with pytest.raises(ImageRefused, match=f"expected PNG, JPEG, TIFF, BMP, WEBP or DICOM, found {found}"):
+            decode(content, max_megapixels=1)
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP"])

@@ -183,8 +183,13 @@ def test_the_message_about_a_source_without_images(tmp_path, layout, file, path,
     write_files(tmp_path, file, ".DS_Store")
     with pytest.raises(UserError, match=rf"effusion\.sources\.images\.path: .*{message}") as error:
         check_effusion(layout, tmp_path / path)
-    for part in ("--params raw=/path/to/images", "https://nihcc.app.box.com", "kedro run --env demo"):
-        assert part in str(error.value)
+    assert "--params raw=/path/to/images (the folder that " in str(error.value)
+    assert "kedro fetch" not in str(error.value)
+
+
+def test_the_message_about_a_missing_public_collection_says_how_to_download_it(tmp_path):
+    with pytest.raises(UserError, match=r"no folder at .*/nih; .* Or download it: kedro fetch nih\.$"):
+        check_effusion("nih", tmp_path / "nih")
 
 
 def test_an_unreadable_folder(tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def table(predictions):
     return pd.concat(predictions, ignore_index=True).set_index("image")
 
 
-def test_a_flagged_image_keeps_its_probability(score, phantom_folder, owner_and_profile):
+def test_a_flagged_image_keeps_its_probability(score, phantom_folder, owner_and_profile, caplog):
     predictions, screening = score(phantom_folder)
     rows = table(predictions)
     assert rows.columns.tolist() == ["probability", "decision", "status", "reason"]
@@ -71,6 +71,7 @@ def test_a_flagged_image_keeps_its_probability(score, phantom_folder, owner_and_
     np.testing.assert_allclose(rows.loc[names, "probability"], expected["probability"], atol=1e-6)
     assert rows.loc[names, "decision"].tolist() == expected["decision"].tolist()
     record = summarise(predictions, owner_and_profile[0])
+    assert "Images refused: 1 of 22 (1 unreadable)." in caplog.text
     assert (record["n_images"], record["n_scored"], record["refused"]) == (22, 21, {"unreadable": 1})
     assert record["flagged"] == {OOD: (rows["reason"] == OOD).sum()}
     assert screening.n_seen == 21

@@ -20,14 +20,14 @@ def test_predictions_are_those_of_the_evaluation(demo, kedro):
     (raw,) = demo.folder.glob("data/demo/01_raw/*/images")
     paths = manifest.set_index("image").loc[scores["image"], "path"]
     files = [str(raw.parent / path) for path in paths]
-    shown = kedro(demo.folder, "predict", "effusion", "--env", "demo", *files, "absent.png")
+    shown = kedro(demo.folder, "predict", "effusion", "--env", "demo", *files, "pyproject.toml")
     assert shown.returncode == 1, shown.stdout
     lines = [line for line in shown.stdout.splitlines() if line.startswith(str(raw))]
     for line, probability, decision in zip(lines, scores["probability_effusion"], scores["decision"], strict=True):
         assert f"{decision}  " in line
         assert f"{probability:.3f}" in line
-    assert "absent.png" in shown.stdout
-    assert "refused" in shown.stdout
+    (refused,) = (line for line in shown.stdout.splitlines() if line.startswith("pyproject.toml"))
+    assert refused.endswith("found a text file")
     assert "trained on phantoms" in shown.stdout
 
     classifier = load_classifier("effusion", env="demo", project=demo.folder)
@@ -35,6 +35,8 @@ def test_predictions_are_those_of_the_evaluation(demo, kedro):
     assert classifier.version.name == "cxr-effusion-demo"
     with pytest.raises(UserError, match=r"The configuration has no task efusion\. Expected one of effusion, pneumonia"):
         load_classifier("efusion", project=demo.folder)
+    with pytest.raises(UserError, match=r"Leave out --env demo for a task in conf/local\.$"):
+        load_classifier("efusion", env="demo", project=demo.folder)
     folder = kedro(demo.folder, "predict", "effusion", str(raw))
     assert "kedro run --pipeline=effusion_scoring --params effusion.scoring.folder=" in folder.stdout
 

@@ -1,11 +1,12 @@
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from cxr_pipeline.framework import hooks
-from cxr_pipeline.framework.datasets import FileDataset
+from cxr_pipeline.framework.datasets import FileDataset, TableDataset
 
 METRICS = {
     "task": "t",
@@ -40,6 +41,7 @@ def printed(tmp_path, capsys, monkeypatch):
         catalog = DataCatalog({f"t.{name}": MemoryDataset(content) for name, content in datasets.items()})
         catalog["t.report"] = FileDataset(filepath=tmp_path / DEEP / "report.html")
         catalog["t.best_parameters"] = FileDataset(filepath=tmp_path / "best parameters.yml")
+        catalog["t.quarantine"] = TableDataset(filepath=tmp_path / "quarantine.csv")
         catalog["t.predictions"] = FileDataset(filepath=tmp_path / "predictions.json")
         node = Node(lambda: 1, inputs=None, outputs=[f"t.{name}" for name in outputs], name="register", namespace="t")
         hooks.Summary().after_pipeline_run(Pipeline([node]), catalog)
@@ -92,6 +94,14 @@ def test_a_run_that_registers_a_version_ends_with_a_summary(printed, datasets, w
 
 def test_other_runs_end_with_what_they_wrote(printed, tmp_path):
     assert printed("metrics") == ""
+    counts = {"rows_in_source": 240, "not_on_disk": 31, "left_out": {}, "quarantine": {"unreadable": 9}}
+    tables = {
+        "data_report": {"sources": {"images": counts}},
+        "splits": pd.DataFrame({"split": ["train", "test"] * 100}),
+    }
+    assert printed("data_report", "splits", **tables) == (
+        f"240 images: 31 not on disk, 9 refused ({tmp_path}/quarantine.csv); train 100, validation 0, test 100\n"
+    )
     step = "To train with the best parameters: kedro run --config '{}/best parameters.yml'\n"
     assert printed("best_parameters") == step.format(tmp_path)
     assert printed("predictions", "scoring_record", scoring_record=RECORD | {"flagged": {}}).splitlines() == [

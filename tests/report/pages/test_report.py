@@ -126,6 +126,7 @@ def test_figures_are_in_their_order_and_their_sections(content, png, read_page):
     page = read_page(render_report(replace(content, figures=figures)))
     images = page.attributes("img")
     places = [image["alt"].split(". ")[0] for image in images].index
+    assert "if the source has any" in images[places("Heat maps")]["alt"]
     assert places("ROC curve") < places("Confusion matrix") < places("Heat maps")
     for anchor, title in (("performance", "ROC curve"), ("heatmaps", "Pleural_Thickening"), ("model", "Augmentation")):
         assert title in page.text[anchor]

@@ -28,6 +28,8 @@ _FORMATS = {
     "BMP": (rb"BM", BmpImagePlugin.BmpImageFile),
     "WEBP": (rb"RIFF(?s:....)WEBP", WebPImagePlugin.WebPImageFile),
 }
+# Without control characters in the first bytes.
+_TEXT = re.compile(rb"[\s\x20-\x7e\x80-\xff]{1,64}\Z|[\s\x20-\x7e\x80-\xff]{64}")
 # The marker, the length of the header and its number of components (ITU-T T.81, B.2.3).
 _START_OF_SCAN = re.compile(rb"\xff\xda\0[\x08\x0a\x0c\x0e][\x01-\x04]")
 _WARNINGS = Lock()
@@ -45,9 +47,8 @@ def open_header(content: bytes) -> ImageFile.ImageFile:
         raise ImageRefused("empty", "the file has no bytes")
     name = next((name for name, (signature, _) in _FORMATS.items() if re.match(signature, content)), None)
     if name is None:
-        raise ImageRefused(
-            "unreadable", f"expected {', '.join(_FORMATS)} or DICOM, found a file that begins with {content[:8]!r}"
-        )
+        found = "a text file" if _TEXT.match(content) else f"a file that begins with {content[:8]!r}"
+        raise ImageRefused("unreadable", f"expected {', '.join(_FORMATS)} or DICOM, found {found}")
     _check_complete(name, content)
     too_many = ImageRefused("too_large", f"metadata in more than {MAX_READS} pieces")
     with refusing("unreadable", f"{name} header: {{error}}"), without_warnings():

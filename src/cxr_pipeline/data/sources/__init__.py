@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.data.collections import read_collections
 from cxr_pipeline.data.sources import (
     chexpert,
     class_folders,
@@ -55,13 +56,12 @@ def check_source(
     if fault is None:
         return
     labels = ", ".join(labels[0] for labels in classes.values() if labels)
+    known = [name for name, collection in read_collections().items() if folder.match(collection.path)]
     raise UserError(
         f"{task}.sources.{name}.path: {fault}; expected {LAYOUTS[layout].expected.format(labels=labels)}. "
-        "Put the images there, or set their location with "
-        f"--params raw=/path/to/images (the folder that {folder.name} is in) or "
-        f"--params {task}.sources.{name}.path=/path/to/{folder.name}. Public collections: NIH ChestX-ray14 "
-        "(https://nihcc.app.box.com/v/ChestXray-NIHCC), Kermany 2018 (https://data.mendeley.com/datasets/rscbjbr9sj). "
-        "To try the pipeline without images: kedro run --env demo"
+        "Correct the path in tasks.yml below conf/, or give it with "
+        f"--params {task}.sources.{name}.path=/path/to/{folder.name} or --params raw=/path/to/images (the folder that "
+        f"{folder.name} is in).{''.join(f' Or download it: kedro fetch {name}.' for name in known)}"
     )
 
 

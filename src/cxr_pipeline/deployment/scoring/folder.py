@@ -277,7 +277,7 @@ def summarise(predictions: Predictions, classifier: ImageClassifier) -> dict[str
     for kind in ("refused", "flagged"):
         if counts[kind]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts[kind].items())
-            _log.warning("%d of %d images were %s: %s.", sum(counts[kind].values()), len(predictions), kind, reasons)
+            _log.warning("Images %s: %d of %d (%s).", kind, sum(counts[kind].values()), len(predictions), reasons)
     return {
         "digest": classifier.digest,
         "recipe": classifier.recipe.digest,

@@ -18,6 +18,8 @@ class TaskName(click.ParamType[str]):
         """Return the name, or fail with the names of all tasks."""
         if value not in (names := task_names()):
             question = did_you_mean(value, names)
+            if ctx and not question:
+                question = f" Type {' '.join([ctx.command_path, *ctx.command.collect_usage_pieces(ctx)[1:]])}"
             self.fail(f"there is no task '{value}', expected one of {', '.join(names)}.{question}", param, ctx)
         return value
 

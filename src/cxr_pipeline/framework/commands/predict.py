@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 @click.command()
 @TASK
 @click.argument("images", nargs=-1, required=True, type=Path, metavar="IMAGE...")
-@click.option("--model", metavar="URI", help="Version, such as models:/cxr-effusion/3; the champion by default.")
+@click.option("--model", metavar="URI", help="Version, such as 3 or models:/cxr-effusion/3; the champion by default.")
 @env_option
 def predict(task: str, images: tuple[Path, ...], model: str | None, env: str | None) -> None:
     """Show probability, decision and flags for one or more IMAGEs: PNG, JPEG, TIFF, BMP, WEBP or DICOM files.
 
     The exit status is 1 if an image is refused.
     """
+    if missing := next((image for image in images if not image.exists()), None):
+        raise UserError(f"There is no file {missing}. Give the path of an image.")
     if folder := next(filter(Path.is_dir, images), None):
         environment = f" --env {env}" if env else ""
         raise UserError(

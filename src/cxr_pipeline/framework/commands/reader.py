@@ -18,7 +18,7 @@ _MAX_MIB = 256
 
 @click.command()
 @TASK
-@click.option("--model", metavar="URI", help="Version, such as models:/cxr-effusion/3; the champion by default.")
+@click.option("--model", metavar="URI", help="Version, such as 3 or models:/cxr-effusion/3; the champion by default.")
 @click.option("--host", "-h", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", "-p", default=8501, show_default=True, help="Port to listen on.")
 @env_option

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cxr_pipeline.common.progress import progress_bar
+from cxr_pipeline.data.splits import SPLITS
 from cxr_pipeline.framework.hooks.runs import task_of
 from cxr_pipeline.report.formatting import measure, number, words
 from cxr_pipeline.report.pages.leaderboard import first_models
@@ -61,6 +62,8 @@ class Summary:
             lines += first_models(catalog.load("leaderboard"))
         if f"{task}.scoring_record" in outputs:
             lines.append(_counts(catalog.load(f"{task}.scoring_record")))
+        if {f"{task}.data_report", f"{task}.splits"} <= outputs and f"{task}.report" not in outputs:
+            lines.append(_images(task, catalog))
         if f"{task}.report" in outputs:
             metrics, version = catalog.load(f"{task}.metrics"), catalog.load(f"{task}.model_version")
             images = "phantom images: generated, no evidence about patients" if metrics["phantom"] else "test images"
@@ -114,6 +117,20 @@ def _counts(record: Mapping[str, Any]) -> str:
     refused = count(n_images - n_scored, "refused", record["refused"])
     flagged = count(sum(record["flagged"].values()), "of the scored flagged", record["flagged"])
     return f"{n_images:,} images: {scored}, {refused}" + (f", {flagged}" if record["flagged"] else "")
+
+
+def _images(task: str, catalog: DataCatalog) -> str:
+    """Return, for example, ``240 images: 31 not on disk, 9 refused (PATH); train 140, validation 30, test 30``."""
+    sources = catalog.load(f"{task}.data_report")["sources"].values()
+    unused = {
+        "not on disk": sum(source["not_on_disk"] for source in sources),
+        "left out": sum(sum(source["left_out"].values()) for source in sources),
+        f"refused ({_path(f'{task}.quarantine', catalog)})": sum(sum(each["quarantine"].values()) for each in sources),
+    }
+    parts = ", ".join(f"{count:,} {kind}" for kind, count in unused.items() if count)
+    splits = catalog.load(f"{task}.splits")["split"].value_counts()
+    counts = ", ".join(f"{split} {splits.get(split, 0):,}" for split in SPLITS)
+    return f"{sum(source['rows_in_source'] for source in sources):,} images: {parts or 'all are used'}; {counts}"
 
 
 def _decision(record: Mapping[str, Any]) -> list[str]:
