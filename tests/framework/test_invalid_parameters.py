@@ -83,7 +83,8 @@ def test_a_task_that_is_not_configured_is_named():
         (
             Sources,
             {"images": {"layout": "labeltable", "path": "x"}},
-            f"t.x.images: expected one of {', '.join(LAYOUTS)} as layout, found 'labeltable'. Did you mean label_table?",
+            f"t.x.images: expected one of {', '.join(LAYOUTS)} as layout, "
+            "found 'labeltable'. Did you mean label_table?",
         ),
         (Sources, {}, "t.x: expected at least one source, found none."),
         (
