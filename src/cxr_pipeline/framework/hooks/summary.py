@@ -119,7 +119,7 @@ def _counts(record: Mapping[str, Any]) -> str:
     return f"{n_images:,} images: {scored}, {refused}" + (f", {flagged}" if record["flagged"] else "")
 
 
-def _images(task: str, catalog: DataCatalog) -> str:
+def _images(task: str | None, catalog: DataCatalog) -> str:
     """Return, for example, ``240 images: 31 not on disk, 9 refused (PATH); train 140, validation 30, test 30``."""
     sources = catalog.load(f"{task}.data_report")["sources"].values()
     unused = {
