@@ -11,7 +11,7 @@ from cxr_pipeline.data.sources.listing import Listing, list_rows, printable
 
 EXPECTED = "images in it or below it, and a label table (CSV, CSV.gz or Parquet) that names them"
 
-_TABLES = (".csv", ".csv.gz", ".parquet", ".pq")
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".pq")
 
 
 def read(folder: Path, *, table: str, columns: Columns, follow_links: bool = False) -> Listing:
@@ -43,4 +43,4 @@ def read(folder: Path, *, table: str, columns: Columns, follow_links: bool = Fal
 
 def holds_images(folder: Path) -> bool:
     """Return whether there is a file other than a table, or a link to a folder; stops at the first one."""
-    return any(not path.lower().endswith(_TABLES) for path in files_and_links_below(folder))
+    return any(not path.lower().endswith(TABLE_SUFFIXES) for path in files_and_links_below(folder))

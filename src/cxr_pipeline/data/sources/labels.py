@@ -29,7 +29,7 @@ _NOTHING_KNOWN = {"unknown", "unlabelled", "unlabeled", "na", "n/a", "nan", "nul
 _NO_DISEASE = "supportdevices"
 _NO_CLASS = "belongs to no class of the task: "
 _MIN_SIMILARITY = 0.8
-_MAX_SHARE_OF_A_MISSPELLING = 0.05
+_MAX_SHARE_OF_A_MISSPELLING = 0.1
 
 
 def fold(label: str) -> str:
@@ -82,20 +82,15 @@ def propose_classes(labels: "pd.Series[str]") -> tuple[str, dict[str, list[str]]
             classes.setdefault(cleaned if cleaned[:1].isalpha() else f"class_{cleaned}", []).extend(same[fold(name)])
     if not classes:
         raise UserError("No image has a finding as its label. Expected labels of two kinds or more.")
-    return kind, classes, _check_classes(kind, classes, counts, n_images=len(of_images))
+    return kind, classes, _check_classes(kind, classes, counts, len(of_images))
 
 
-def _check_classes(
-    kind: str, classes: Mapping[str, Sequence[str]], counts: Mapping[str, int], *, n_images: int
-) -> list[str]:
-    """Return what has to be checked, given the number of images with the first label of each class."""
+def _check_classes(kind: str, classes: Mapping[str, Sequence[str]], counts: Mapping[str, int], n: int) -> list[str]:
+    """Return what has to be checked, given the images with each class, by its first label, and all labelled images."""
     of_class = {name: counts[labels[0]] for name, labels in classes.items()}
     notes = []
-    if len(counts) == 1:
-        notes.append(
-            f"{next(iter(counts))} is the only label: {sum(counts.values()):,} of {n_images:,} images have it. A task "
-            "needs images without it, too."
-        )
+    if list(counts.values()) == [n]:
+        notes.append(f"all images have the label {next(iter(counts))}. A task needs images without it, too.")
     elif kind == "binary" and not any(map(is_normal, counts)):
         notes.append(f"no class was recognised as the normal one. The last, {list(classes)[-1]}, is the positive one.")
     for name, rare in combinations(sorted(of_class, key=lambda name: -of_class[name]), 2):

@@ -16,13 +16,13 @@ from cxr_pipeline.data.images.decoding import decode
 from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.dicom_folder import SUFFIXES as DICOM_SUFFIXES
 from cxr_pipeline.data.sources.folders import files_below, may_be_image
+from cxr_pipeline.data.sources.label_table import TABLE_SUFFIXES
 from cxr_pipeline.data.sources.label_tables import CELLS, Columns
 from cxr_pipeline.data.sources.labels import fold
 from cxr_pipeline.data.sources.listing import Listing, printable
 from cxr_pipeline.data.sources.readers import Reader
 from cxr_pipeline.data.sources.table_files import read_table
 
-_TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".pq")
 _ENDS = ("id", "nr", "no", "num", "number", "nummer", "")
 
 # Names of columns, folded and without punctuation, the most specific first.
@@ -110,7 +110,7 @@ def _proposals(place: Path, folder: Path) -> Iterator[Proposal | str]:
     for layout, options in [*layouts, *([("nih", {}), ("chexpert", {})] if is_folder else [])]:
         if isinstance(proposal := _read(layout, place, **options), Proposal):
             yield proposal
-    tables = [path for path in files_below(place) if path.lower().endswith(_TABLE_SUFFIXES)] if is_folder else [""]
+    tables = [path for path in files_below(place) if path.lower().endswith(TABLE_SUFFIXES)] if is_folder else [""]
     yield from (_of_table(place / path, folder) for path in tables if "/" not in path)
     if is_folder:
         yield from _of_class_folders(place, [path for path in tables if "/" in path])
