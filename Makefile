@@ -29,6 +29,7 @@ RETRAININGS = $$($(BIN)/python -c 'from cxr_pipeline.framework.config_loader imp
 
 run: $(VENV)/installed ## train and evaluate a small model on phantom images
 	$(BIN)/kedro run --env demo --pipeline=effusion
+	@echo 'Before you type kedro in a new terminal: . $(BIN)/activate'
 
 notebooks: $(VENV)/installed-notebooks ## open the notebooks in JupyterLab
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab notebooks

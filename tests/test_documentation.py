@@ -32,7 +32,7 @@ LANGUAGES = {"bash", "text", "python", "yaml", "json", "ini", "crontab", "powers
 EXAMPLE = "pneumothorax"
 IMAGES = "raw=/data/images,effusion.training.fine_tuning.epochs=0"
 # test_airflow.py runs the commands of Airflow; the syntax of all others is checked with bash.
-OTHER_PROGRAMS = {"airflow", "base64", "cd", "curl", "docker", "export", "pre-commit", "rm", "."}
+OTHER_PROGRAMS = {"airflow", "base64", "cd", "curl", "docker", "export", "git", "pre-commit", "rm", "."}
 
 
 def blocks(page, *languages):
@@ -133,6 +133,11 @@ def test_links_of_pages_outside_of_the_site_lead_somewhere():
         targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8"))
         assert [name for name in targets if "://" not in name and not (page.parent / name).exists()] == []
     assert len(PAGES["README.md"].read_text().splitlines()) <= 120
+
+
+def test_the_first_run_ends_with_the_command_that_makes_kedro_available():
+    printed = subprocess.run(["make", "-n", "run"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1].endswith(". .venv/bin/activate'")
 
 
 def test_every_parameter_and_command_is_in_the_reference():

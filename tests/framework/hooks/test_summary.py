@@ -94,12 +94,11 @@ def test_a_run_that_registers_a_version_ends_with_a_summary(printed, datasets, w
 
 def test_other_runs_end_with_what_they_wrote(printed, tmp_path):
     assert printed("metrics") == ""
-    counts = {"rows_in_source": 240, "not_on_disk": 31, "left_out": {}, "quarantine": {"unreadable": 9}}
-    tables = {
-        "data_report": {"sources": {"images": counts}},
-        "splits": pd.DataFrame({"split": ["train", "test"] * 100}),
-    }
-    assert printed("data_report", "splits", **tables) == (
+    counts = {"rows_in_source": 240, "not_on_disk": 31, "left_out": {}}
+    splits = pd.DataFrame({"split": ["train", "test"] * 100})
+    pd.DataFrame({"image": list("abcdefghi")}).to_csv(tmp_path / "quarantine.csv", index=False)
+    tables = {"source_counts": {"images": counts}, "splits": splits}
+    assert printed(*tables, "quarantine", **tables) == (
         f"240 images: 31 not on disk, 9 refused ({tmp_path}/quarantine.csv); train 100, validation 0, test 100\n"
     )
     step = "To train with the best parameters: kedro run --config '{}/best parameters.yml'\n"

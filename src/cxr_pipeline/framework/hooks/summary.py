@@ -62,7 +62,11 @@ class Summary:
             lines += first_models(catalog.load("leaderboard"))
         if f"{task}.scoring_record" in outputs:
             lines.append(_counts(catalog.load(f"{task}.scoring_record")))
-        if {f"{task}.data_report", f"{task}.splits"} <= outputs and f"{task}.report" not in outputs:
+        if {
+            f"{task}.source_counts",
+            f"{task}.quarantine",
+            f"{task}.splits",
+        } <= outputs and f"{task}.report" not in outputs:
             lines.append(_images(task, catalog))
         if f"{task}.report" in outputs:
             metrics, version = catalog.load(f"{task}.metrics"), catalog.load(f"{task}.model_version")
@@ -121,11 +125,11 @@ def _counts(record: Mapping[str, Any]) -> str:
 
 def _images(task: str | None, catalog: DataCatalog) -> str:
     """Return, for example, ``240 images: 31 not on disk, 9 refused (PATH); train 140, validation 30, test 30``."""
-    sources = catalog.load(f"{task}.data_report")["sources"].values()
+    sources = catalog.load(f"{task}.source_counts").values()
     unused = {
         "not on disk": sum(source["not_on_disk"] for source in sources),
         "left out": sum(sum(source["left_out"].values()) for source in sources),
-        f"refused ({_path(f'{task}.quarantine', catalog)})": sum(sum(each["quarantine"].values()) for each in sources),
+        f"refused ({_path(f'{task}.quarantine', catalog)})": len(catalog.load(f"{task}.quarantine")),
     }
     parts = ", ".join(f"{count:,} {kind}" for kind, count in unused.items() if count)
     splits = catalog.load(f"{task}.splits")["split"].value_counts()
