@@ -136,7 +136,9 @@ def test_links_of_pages_outside_of_the_site_lead_somewhere():
 
 
 def test_the_first_run_ends_with_the_command_that_makes_kedro_available():
-    printed = subprocess.run(["make", "-n", "run"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        ["make", "--no-print-directory", "-n", "run"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
     assert printed.splitlines()[-1].endswith(". .venv/bin/activate'")
 
 

@@ -20,7 +20,7 @@ def test_a_killed_download_is_resumed_and_the_next_command_is_printed(project, s
     folder = project / "data" / "01_raw" / "kermany"
     part = folder / ".fetched" / "ChestXRay2017.zip.part"
     with serve({"/kermany/ChestXRay2017.zip": archive.getvalue()}) as server:
-        server.pause = 0.1
+        server.pause = 0.5
         command = (project, "fetch", "kermany")
         killed = start_kedro(*command, CXR_FETCH_MIRROR=server.url)
         deadline = time.monotonic() + 120

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.collections import read_collections
 from cxr_pipeline.data.sources import (
     chexpert,
     class_folders,
@@ -56,6 +55,9 @@ def check_source(
     if fault is None:
         return
     labels = ", ".join(labels[0] for labels in classes.values() if labels)
+    # Only now: a server, which reads images, does without the packages for downloads.
+    from cxr_pipeline.data.collections import read_collections
+
     known = [name for name, collection in read_collections().items() if folder.match(collection.path)]
     raise UserError(
         f"{task}.sources.{name}.path: {fault}; expected {LAYOUTS[layout].expected.format(labels=labels)}. "
