@@ -54,6 +54,7 @@ SETTINGS = TrainingSettings(
     patience=None,
     mixed_bfloat16=False,
     seed=0,
+    folds=1,
     fine_tuning=FineTuningSettings(cut=None, epochs=0, learning_rate=1e-4, batch_size=32),
 )
 

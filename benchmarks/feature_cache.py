@@ -68,6 +68,7 @@ def main() -> None:
         patience=None,
         mixed_bfloat16=False,
         seed=0,
+        folds=1,
         fine_tuning=tuning,
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -124,5 +124,5 @@ def plan_study(folder: Path, **values: Any) -> "StudyPlan":
     from cxr_pipeline.experiments.search import StudyPlan
 
     storage = f"sqlite:///{folder}/studies.db"
-    given = {"name": "effusion-1", "storage": storage, "direction": "maximize", "seed": 3, "heartbeat": 1}
+    given = {"name": "effusion-1", "storage": storage, "direction": "maximize", "seed": 3, "folds": 1, "heartbeat": 1}
     return StudyPlan(**{**given, **values})

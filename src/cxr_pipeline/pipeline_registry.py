@@ -28,6 +28,7 @@ STAGES = (
 OTHERS = {
     "scoring": ("scoring",),
     "sanity": (*PREPARATION, "resampling", "sanity"),
+    "learning_curve": (*PREPARATION, "learning_curve"),
     "ablation": (*PREPARATION, "ablation"),
     "tuning": (*PREPARATION, "tuning"),
     "retraining": ("ingestion", "data_validation", "retraining", "promotion"),

@@ -13,7 +13,7 @@ from cxr_pipeline.data.manifest import list_images
 from cxr_pipeline.data.sources import LAYOUTS
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.readers import FileReader
-from cxr_pipeline.data.splits import COLUMNS, SPLITS, assign_splits, count_sources, count_splits
+from cxr_pipeline.data.splits import COLUMNS, SPLITS, assign_splits, count_sources, count_splits, member_splits
 
 EMPTY = pd.DataFrame(columns=list(COLUMNS), dtype="str")
 
@@ -50,6 +50,45 @@ def test_every_image_has_a_split_and_every_patient_only_one_in_any_order_of_rows
     assert_patients_have_one_split(splits)
     shuffled = manifest.iloc[data.draw(st.permutations(range(len(manifest))))].reset_index(drop=True)
     assert by_image(assign(shuffled, seed=seed)) == by_image(splits)
+
+
+@settings(max_examples=12, deadline=None)
+@given(manifest=manifests, n=st.integers(1, 60), folds=st.integers(2, 6), data=st.data())
+def test_a_patient_stays_in_its_fold_and_every_image_outside_the_test_set_is_validated_once(manifest, n, folds, data):
+    early = assign(manifest.head(n))
+    splits = assign(manifest, early, seed=data.draw(st.integers(0, 5)))
+    assert splits["fold_order"].head(n).tolist() == early["fold_order"].head(n).tolist()
+    assert splits.groupby(splits["patient_id"].fillna(splits["sha256"]))["fold_order"].nunique().eq(1).all()
+    members = member_splits(splits, folds)
+    development = splits["split"] != "test"
+    validated = sum((member["split"] == "validation").astype(int) for member in members)
+    assert (validated == development).all()
+    for member in members:
+        assert_patients_have_one_split(member)
+        assert ((member["split"] == "test") == ~development).all()
+    assert member_splits(splits, 1) == [splits]
+
+
+@settings(max_examples=12, deadline=None)
+@given(n_ill=st.integers(0, 30), n_well=st.integers(0, 30), more=st.integers(0, 40), folds=st.integers(2, 6))
+def test_each_class_is_spread_evenly_over_the_folds_as_data_grows(n_ill, n_well, more, folds):
+    ill = [1] * n_ill + [0] * n_well + [1] * more
+    manifest = images(patients(len(ill)), ill) if ill else images(["0"], [1])
+    early = assign(manifest.head(max(1, n_ill + n_well)))
+    splits = assign(manifest, early)
+    for added, rows in splits.groupby(splits.index >= len(early)):
+        chosen = rows[rows["split"] != "test"].join(manifest["label_ill"])
+        for _, of_class in chosen.groupby("label_ill"):
+            counts = (of_class["fold_order"] % folds).value_counts().reindex(range(folds), fill_value=0)
+            assert counts.max() - counts.min() <= 1, added
+
+
+def test_a_split_registry_without_folds_gets_them():
+    manifest = images(patients(40))
+    former = assign(manifest)
+    renewed = assign(manifest.iloc[1:].reset_index(drop=True), former.drop(columns="fold_order"))
+    assert by_image(renewed) == by_image(former)
+    assert sorted(renewed["fold_order"].iloc[:-1]) == list(range(39))
 
 
 @settings(max_examples=12, deadline=None)

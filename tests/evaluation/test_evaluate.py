@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from random_scores import decided_table, draw_classes, draw_labels
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.evaluation.evaluate import (
     MACRO,
     classification_report,
+    cross_validation,
     evaluate,
     evaluate_policies,
     evaluate_sources,
@@ -17,7 +18,7 @@ from cxr_pipeline.evaluation.evaluate import (
 )
 from cxr_pipeline.evaluation.intervals import UNDEFINED, measure_mean
 from cxr_pipeline.evaluation.metrics import METRICS, SortedImages
-from cxr_pipeline.evaluation.score_tables import columns_of
+from cxr_pipeline.evaluation.score_tables import columns_of, decide
 
 BOOTSTRAP = {"replicates": 100, "confidence": 0.95, "seed": 1}
 OPTIONS = {"outputs": ("effusion",), "exclusive": False, "bootstrap": BOOTSTRAP}
@@ -98,6 +99,20 @@ def test_other_policies_are_evaluated_beside_the_chosen_one():
     assert low["metrics"]["sensitivity"]["value"] > high["metrics"]["sensitivity"]["value"]
     assert low["metrics"]["auc"] == high["metrics"]["auc"]
     assert evaluate_policies(validation, test, rule, [], chosen=metrics, **OPTIONS) == {}
+
+
+def test_the_training_images_of_an_ensemble_are_evaluated_together_and_by_member():
+    table = draw_table(0).assign(member=np.arange(90) % 3 + 1)
+    images = (columns_of(table, prefix, ("effusion",)) for prefix in ("true", "score"))
+    options = {"kind": "binary", "classes": ("nofinding", "effusion"), "calibration": "platt"}
+    rule = fit_decision_rule(*images, **options, policy={"rule": "youden"})
+    found = cross_validation(table, rule, **OPTIONS)["cross_validation"]
+    together = evaluate(decide(table, rule), **OPTIONS)
+    assert (found["folds"], found["n_images"], found["n_patients"]) == (3, 90, together["n_patients"])
+    assert found["metrics"] == {name: together["metrics"][name] for name in ("auc", "average_precision")}
+    aucs = [roc_auc_score(rows["true_effusion"], rows["score_effusion"]) for _, rows in table.groupby("member")]
+    assert found["auc_of_members"] == pytest.approx(aucs)
+    assert cross_validation(table.assign(member=1), rule, **OPTIONS) == {}
 
 
 def test_the_digest_depends_on_images_and_labels_alone():

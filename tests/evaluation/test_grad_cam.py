@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from cxr_pipeline.evaluation.grad_cam import METHOD, SHUFFLES, SIDE, GradCam, Shuffled, explain_images
 from cxr_pipeline.training.networks.build import OUTPUT, POOLED, build_model
+from cxr_pipeline.training.networks.ensemble import combine
+from cxr_pipeline.training.networks.views import with_views
 from cxr_pipeline.training.networks.weights import PUBLISHED, SMALL_NETWORKS, SMALLEST_SIZES
 
 SIZE = 64
@@ -109,6 +111,18 @@ def test_a_map_whose_numbers_overflow_is_zero():
     overflown, sound = GradCam(model).heatmaps(np.stack([with_square(2, 3)] * 2), np.array([0, 1]))
     assert not overflown.any()
     assert peak(sound) == (2, 3)
+
+
+def test_the_map_of_an_ensemble_is_the_mean_of_those_of_its_members_whatever_the_views():
+    images = np.stack([with_square(2, 3), with_square(5, 6, rng=1)])
+    members = [square_finder(kernel=[[weight], [0.0]]) for weight in (4.0, -1.0)]
+    ensemble = combine(members, "image")
+    averaged = with_views(ensemble, 3, {"rotation": 9, "translation": 0, "zoom": 0, "brightness": 0, "contrast": 0}, 1)
+    expected = np.mean([GradCam(member).heatmaps(images, 0) for member in members], axis=0)
+    expected /= expected.max(axis=(1, 2), keepdims=True)
+    for model in (ensemble, averaged):
+        np.testing.assert_allclose(GradCam(model).heatmaps(images, 0), expected, atol=1e-6)
+        assert len(list(Shuffled(model, 1).heatmaps(images, np.zeros(2, int)))) == SHUFFLES
 
 
 def test_other_images_the_size_of_a_batch_and_dropout_make_no_difference():

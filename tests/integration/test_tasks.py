@@ -1,15 +1,21 @@
 """A small demo run of every task but the first, which ``test_demo_run`` covers."""
 
 import json
+import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from demo_projects import arguments, succeeded
 from shipped import TASKS
 
 SMALL = "{0}.sources.phantoms.n_patients=150,{0}.training.epochs=2,{0}.evaluation.replicates=100,{0}.resolution.size="
-# One task has the smallest images, with the pooling of the default configuration.
-SIZES = {"ailments": "16,{0}.model.pooling=multilevel"}
+# One task has the smallest images, with the pooling of the default configuration; two have ensembles.
+SIZES = {
+    "ailments": "16,{0}.model.pooling=multilevel,{0}.training.folds=2",
+    "chest14": "32,{0}.training.folds=3,{0}.evaluation.views=2",
+}
+FOLDS = {"ailments": 2, "chest14": 3}
 KINDS = {
     "pneumonia": ("binary", {"pneumonia"}),
     "ailments": ("multiclass", {"normal", "pneumonia", "mass", "nodule"}),
@@ -40,6 +46,7 @@ def test_a_task_runs_on_phantoms(project, kedro, task):
     assert metrics["kind"] == kind
     assert metrics["phantom"] is True
     assert set(metrics["thresholds"]) == set(metrics["per_class"]) == set(metrics["support"]) == outputs
+    assert metrics.get("cross_validation", {}).get("folds", 1) == FOLDS.get(task, 1)
     assert ("majority" in metrics) == (kind == "multiclass")
     if task == "abnormality":
         assert [entry["policy"]["rule"] for entry in metrics["policies"]] == ["youden", "fixed", "fixed"]
@@ -48,4 +55,18 @@ def test_a_task_runs_on_phantoms(project, kedro, task):
     explanations = json.loads((reporting / "explanations.json").read_text())
     assert explanations["localisation"].keys() <= outputs
     assert explanations["localisation"]
-    assert "Heat maps" in (reporting / "report.html").read_text()
+    report = (reporting / "report.html").read_text()
+    assert "Heat maps" in report
+    assert ("Cross-validation" in report) == (task in FOLDS)
+
+
+def test_scoring_an_ensemble_with_views_gives_the_probabilities_of_the_test(project, kedro, tmp_path):
+    params = f"{SMALL}32,{{0}}.training.folds=3,{{0}}.evaluation.views=3".format("effusion")
+    succeeded(kedro(project, *arguments("effusion", params)))
+    data = project / "data" / "demo"
+    scores = pd.read_parquet(data / "07_model_output/effusion/test_scores.parquet").set_index("image")
+    for image in scores.index:
+        shutil.copy(data / "01_raw/phantoms/images" / image, tmp_path)
+    succeeded(kedro(project, *arguments("effusion_scoring", f"{params},effusion.scoring.folder={tmp_path}")))
+    predictions = pd.read_csv(data / "07_model_output/effusion/predictions.csv").set_index("image")
+    np.testing.assert_allclose(predictions["probability"][scores.index], scores["probability_effusion"], atol=1e-6)

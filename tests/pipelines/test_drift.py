@@ -10,7 +10,16 @@ from stage_runs import run_stage
 from stub_models import mlflow_file, register
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.framework.config import Drift, Folders, Resolution, Sources, Task
+from cxr_pipeline.framework.config import (
+    Augmentation,
+    Drift,
+    Evaluation,
+    Folders,
+    Resolution,
+    Sources,
+    Task,
+    Training,
+)
 from cxr_pipeline.framework.datasets import FileDataset
 from cxr_pipeline.pipelines.drift import create_pipeline
 from cxr_pipeline.pipelines.ingestion import list_images
@@ -20,6 +29,7 @@ from cxr_pipeline.pipelines.resolution import resize_images
 TASK = Task(name="effusion", title="E", kind="binary", classes={"well": ("well",), "ill": ("ill",)})
 SOURCES = Sources({"images": {**SOURCE, "path": "images"}})
 DEFAULTS = parameters_of()["drift"]
+BLOCKS = {"drift": Drift, "training": Training, "augmentation": Augmentation, "evaluation": Evaluation}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +48,7 @@ def folders(tmp_path_factory, classifier):
         "enhanced_images": images,
         "manifest": manifest,
         "splits": manifest[["source", "image", "sha256", "patient_id"]].assign(split=split),
-        "params:drift": Drift(**DEFAULTS),
+        **{f"params:{name}": block(**parameters_of()[name]) for name, block in BLOCKS.items()},
     }
     profile = run_stage(create_profiling(), inputs, {"drift_profile": MemoryDataset()})["drift_profile"]
     version = (classifier.model, classifier.decision_rule, classifier.recipe)

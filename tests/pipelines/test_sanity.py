@@ -49,12 +49,12 @@ def run(folders, *, phantom=False, training=None):
     rows["sha256"] = [f"{place:064x}" for place in range(N_IMAGES)]
     ill = np.arange(N_IMAGES) % 3 == 0
     manifest = rows.assign(label_well=1.0 - ill, label_ill=ill.astype(float))
-    splits = rows.assign(patient_id=None, split=["train"] * 50 + ["validation"] * 40)
+    splits = rows.assign(patient_id=None, fold_order=range(N_IMAGES), split=["train"] * 50 + ["validation"] * 40)
     entries = {
         "enhanced_images": Images(),
         "manifest": manifest,
         "splits": splits,
-        "sampling_plan": rows[:50].assign(count=1, weight=1.0),
+        "sampling_plan": rows[:50].assign(count=1, weight=1.0, member=1),
         "data_report": {"phantom": phantom},
         "params:task": TASK,
         "params:model": MODEL,

@@ -209,9 +209,9 @@ def content(metrics_of, data_report, counts):
         quarantine=pd.DataFrame(frame).assign(detail="same as 4711.png"),
         split_counts=counts(),
         source_counts={"images": {"train": 1554, "validation": 118, "test": 119}},
-        sampling_plan=pd.DataFrame({"count": [1] * 1554, "weight": 1.0}),
+        sampling_plan=pd.DataFrame({"sha256": [str(n) for n in range(1554)], "count": 1, "weight": 1.0}),
         history=pd.DataFrame({"phase": ["frozen", "fine_tuning"], "epoch": [1, 2], "val_auc": [0.7, float("nan")],
-                              "learning_rate": [1e-3, 5e-5]}),
+                              "learning_rate": [1e-3, 5e-5], "member": 1}),
         figures={},
         parameters={"task.uncertain": "unknown", "splitting.train": 0.75, "training.monitor": "val_auc",
                     "training.learning_rate": 0.001, "training.patience": None, "training.tolerance": 0.01,
@@ -219,7 +219,7 @@ def content(metrics_of, data_report, counts):
                     "splitting.ignore_given_split": False, "splitting.renew": False, "augmentation.rotation": 7,
                     "augmentation.views": 5, "model.weights": "imagenet"},
         versions={"git commit": "7d2e", "python": "3.11.7"},
-        model={"name": "densenet121", "weights": "imagenet", "n_parameters": 7168833, "size": 224, "epoch": 1,
+        model={"name": "densenet121", "weights": "imagenet", "n_parameters": 7168833, "size": 224, "epochs": [1],
                "phase": "frozen"},
     )  # fmt: skip
 

@@ -7,11 +7,15 @@ import pytest
 
 from cxr_pipeline.report.pages.report import render_card
 
-EPOCHS = {"epoch": [1, 2], "val_auc": [0.7, 0.8]}
-FROM_SCRATCH = {"history": pd.DataFrame({"phase": "training", **EPOCHS}), "model": {"phase": "training", "epoch": 2}}
+EPOCHS = {"epoch": [1, 2], "val_auc": [0.7, 0.8], "member": 1}
+FROM_SCRATCH = {"history": pd.DataFrame({"phase": "training", **EPOCHS}), "model": {"phase": "training", "epochs": [2]}}
 HEAD_ONLY = {"history": pd.DataFrame({"phase": "frozen", **EPOCHS})}
-FINE_TUNED = {"model": {"phase": "fine_tuning", "epoch": 2}}
-UNDEFINED = {"history": pd.DataFrame({"phase": "frozen", "epoch": [1, 2], "val_auc": float("nan")})}
+FINE_TUNED = {"model": {"phase": "fine_tuning", "epochs": [2]}}
+UNDEFINED = {"history": pd.DataFrame({"phase": "frozen", **EPOCHS, "val_auc": float("nan")})}
+ENSEMBLE = {
+    "history": pd.DataFrame({"phase": "frozen", "epoch": [1, 2, 1], "val_auc": 0.7, "member": [1, 1, 2]}),
+    "model": {"epochs": [2, 1]},
+}
 BALANCED = "To balance the classes, "
 NO_BALANCE = "Classes were not balanced in training."
 SHOWN, LEFT_OUT = "shown more than once in an epoch", "750 images of the training split were left out"
@@ -19,7 +23,8 @@ WEIGHTED, LOSS = "images were weighted by class", "the loss was weighted by clas
 
 
 def plan(count, weight=1.0):
-    return {"sampling_plan": pd.DataFrame({"count": count, "weight": weight})}
+    sha256 = [str(place) for place in range(len(count))]
+    return {"sampling_plan": pd.DataFrame({"sha256": sha256, "count": count, "weight": weight})}
 
 
 def rule(policy, *, method="platt", n_positive=57):
@@ -47,6 +52,10 @@ def changed(content, done):
         (HEAD_ONLY, ["trained in its head only"], ["fine-tuned"]),
         (FINE_TUNED, ["ImageNet weights and fine-tuned in its last layers, to", "fine_tuning.epochs"], ["only, to"]),
         ({"model": {"weights": "/folder/chest.h5"}}, ["with the weights in chest.h5"], ["ImageNet", "/folder"]),
+        ({}, ["a single network, not an ensemble", "118 others were used"], ["Each score is", "averaged"]),
+        (ENSEMBLE, ["Epochs 2 of 2 and 1 of 1 of each network were selected", "ensemble of 2 networks"], ["single"]),
+        (ENSEMBLE, ["divided into 2 folds", "by the network that was not trained on it. 119 others"], ["118 others"]),
+        ({"metrics": {"views": 4}}, ["mean over 4 views of an image, the image itself and 3 slightly changed"], []),
         (UNDEFINED, ["validation AUC is undefined, so that the last of 2 epochs"], ["of the best"]),
         (plan([1] * 1554), ["trained on 1,554 images.", NO_BALANCE], [BALANCED]),
         (plan([0] * 750 + [1] * 804), ["trained on 804 images.", BALANCED + LEFT_OUT], [SHOWN, NO_BALANCE]),

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,12 @@ def history(*aucs):
 )
 def test_the_latest_epoch_within_the_tolerance_is_selected(aucs, selected):
     assert EpochSelector("val_auc", tolerance=0.01, patience=None).select(history(*aucs)) == selected
+
+
+def test_an_epoch_of_each_network_is_selected():
+    table = pd.DataFrame({"member": [1, 1, 2, 2], "epoch": [1, 2, 1, 2], "val_auc": [0.7, 0.9, 0.8, 0.6]})
+    rows = EpochSelector("val_auc", tolerance=0.0, patience=None).select_rows(table)
+    assert rows["epoch"].tolist() == [2, 1]
 
 
 def test_the_smallest_loss_is_best():

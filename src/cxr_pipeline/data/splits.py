@@ -5,6 +5,7 @@ The unit is the group: all images of a patient of a source, or a single image if
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import pandas as pd
 from cxr_pipeline.common.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("source", "image", "sha256", "patient_id", "split")
+COLUMNS = ("source", "image", "sha256", "patient_id", "split", "fold_order")
 
 
 def assign_splits(
@@ -36,10 +37,14 @@ def assign_splits(
     gets is chosen so that its images come close to its share as well. If a source gives no validation set, it is taken
     from its training set, as is the test set if no source gives one.
 
+    Each group also gets a ``fold_order``, which assigns it to a fold of any cross-validation, see `member_splits`, and
+    which it keeps as data grows.
+
     The result, as of ``with_gone_images``, does not depend on the order of the rows nor, for groups in the registry, on
     the seed and the shares. A patient whose source gives two splits is in both, which ``leakage.check_splits`` reports.
     `UserError` is raised if the registry has images of one group in two splits, or contradicts a given split.
     """
+    registry = registry.reindex(columns=list(COLUMNS))
     images = manifest[["source", "image", "sha256", "patient_id"]].assign(group=group_ids(manifest))
     images["earlier"] = _earlier_splits(images, registry, task)
     images["given"] = None if ignore_given_split else manifest["given_split"]
@@ -61,7 +66,27 @@ def assign_splits(
         assigned.update(_assign_new(pool, {split: shares[split] for split in allowed}, seed))
     conflicting = (images["group"].map(groups["n_given"]) > 1) & images["given"].notna()
     images["split"] = images["given"].where(conflicting, images["group"].map(assigned))
-    return with_gone_images(images, registry)
+    orders = _fold_orders(groups.assign(split=assigned, earlier=_earlier_orders(images, registry)), registry, seed)
+    return with_gone_images(images.assign(fold_order=images["group"].map(orders)), registry)
+
+
+def member_splits(splits: pd.DataFrame, folds: int) -> list[pd.DataFrame]:
+    """Return the splits from which each member of a cross-validated ensemble is trained.
+
+    With one fold, these are the given splits. With k folds, the images outside the test set are divided into k folds by
+    their patients, source and class by source and class. Member i is validated on fold i and trained on the others, so
+    that the validation sets of all members have every image once.
+
+    Example:
+        >>> splits = pd.DataFrame({"split": ["train", "validation", "train", "test"], "fold_order": [0, 1, 2, 3]})
+        >>> [member["split"].tolist() for member in member_splits(splits, 2)]
+        [['validation', 'train', 'validation', 'test'], ['train', 'validation', 'train', 'test']]
+    """
+    if folds == 1:
+        return [splits]
+    fold, development = splits["fold_order"] % folds, splits["split"] != "test"
+    roles = [np.where(fold == member, "validation", "train") for member in range(folds)]
+    return [splits.assign(split=splits["split"].mask(development, role)) for role in roles]
 
 
 def with_gone_images(images: pd.DataFrame, registry: pd.DataFrame) -> pd.DataFrame:
@@ -69,10 +94,12 @@ def with_gone_images(images: pd.DataFrame, registry: pd.DataFrame) -> pd.DataFra
 
     An image is gone if neither its content nor its name is in the table.
     """
+    registry = registry.reindex(columns=list(COLUMNS))  # one of an earlier version of this package has no fold_order
     names = pd.MultiIndex.from_frame(images[["source", "image"]])
     present = pd.MultiIndex.from_frame(registry[["source", "image"]].astype("str")).isin(names)
     gone = registry[~present & ~registry["sha256"].isin(images["sha256"]).to_numpy()]
-    return pd.concat([images[list(COLUMNS)], gone[list(COLUMNS)]], ignore_index=True).astype("str")
+    table = pd.concat([images[list(COLUMNS)], gone[list(COLUMNS)]], ignore_index=True).fillna({"fold_order": 0})
+    return table.astype({**dict.fromkeys(COLUMNS, "str"), "fold_order": "int64"})
 
 
 def group_ids(images: pd.DataFrame) -> "pd.Series[str]":
@@ -81,11 +108,13 @@ def group_ids(images: pd.DataFrame) -> "pd.Series[str]":
     return patient.where(images["patient_id"].notna(), "\x1f" + images["sha256"].astype("str"))
 
 
-def registered_splits(images: pd.DataFrame, registry: pd.DataFrame) -> tuple["pd.Series[str]", "pd.Series[str]"]:
+def registered_splits(
+    images: pd.DataFrame, registry: pd.DataFrame, column: str = "split"
+) -> tuple["pd.Series[Any]", "pd.Series[Any]"]:
     """Look up the split of each image's group and that of its content in the split registry; null if new."""
-    known = registry.assign(group=group_ids(registry)).astype("str")
-    by_group = group_ids(images).map(known.drop_duplicates("group").set_index("group")["split"])
-    by_content = images["sha256"].map(known.drop_duplicates("sha256").set_index("sha256")["split"])
+    known = registry.assign(group=group_ids(registry))
+    by_group = group_ids(images).map(known.drop_duplicates("group").set_index("group")[column])
+    by_content = images["sha256"].map(known.drop_duplicates("sha256").set_index("sha256")[column])
     return by_group, by_content
 
 
@@ -174,6 +203,29 @@ def _earlier_splits(images: pd.DataFrame, registry: pd.DataFrame, task: str) -> 
     return images["group"].map(splits.first()).fillna(by_name.where(images["patient_id"].isna()))
 
 
+def _earlier_orders(images: pd.DataFrame, registry: pd.DataFrame) -> "pd.Series[float]":
+    """Look up the fold order of each group, the lowest if its images have several; NaN if new."""
+    found = pd.concat(registered_splits(images, registry, "fold_order"), axis=1).astype("float64")
+    return found.min(axis=1).groupby(images["group"]).min()
+
+
+def _fold_orders(groups: pd.DataFrame, registry: pd.DataFrame, seed: int) -> "pd.Series[int]":
+    """Number the groups without a fold order: first those outside the test set, by source, class and size.
+
+    The numbers of the groups of a source and class are consecutive, so that any number of folds gets equal shares.
+    """
+    new = groups[groups["earlier"].isna()]
+    order = pd.DataFrame({"test": new["split"] == "test", **new[["source", "stratum"]], "size": -new["n_images"]})
+    order["hash"] = [_hash(seed, group) for group in new.index]
+    first = 0 if registry["fold_order"].isna().all() else int(registry["fold_order"].max()) + 1
+    numbers = pd.Series(np.arange(first, first + len(new)), order.sort_values(list(order.columns)).index)
+    return groups["earlier"].fillna(numbers).astype("int64")
+
+
+def _hash(seed: int, group: str) -> bytes:
+    return hashlib.blake2b(f"{seed}\x1f{group}".encode(), digest_size=16).digest()
+
+
 def _strata(manifest: pd.DataFrame, groups: "pd.Series[str]") -> "pd.Series[int]":
     """Return the stratum of each group: the rarest class that any of its images has."""
     has = rarest_first(manifest.filter(regex="^label_")).eq(1).groupby(groups).any()
@@ -197,7 +249,7 @@ def _assign_new(pool: pd.DataFrame, shares: dict[str, float], seed: int) -> "pd.
     """Assign the groups without an earlier split so that all groups, and their images, come close to the shares."""
 
     def key(group: str) -> tuple[int, bytes]:
-        return -n_images[group], hashlib.blake2b(f"{seed}\x1f{group}".encode(), digest_size=16).digest()
+        return -n_images[group], _hash(seed, group)
 
     earlier, n_images = pool["earlier"], pool["n_images"].to_dict()
     new = sorted(earlier.index[earlier.isna()], key=key)

@@ -161,6 +161,36 @@ def evaluate_policies(
     }
 
 
+def cross_validation(validation: pd.DataFrame, rule: DecisionRule, **settings: Any) -> dict[str, Any]:
+    """Compute the metrics of an ensemble on its training images, ``cross_validation`` of ``metrics.json``.
+
+    Each image has the score of the ``member`` that was not trained on it. The result, empty for a single network, has
+    ``folds``, ``n_images``, ``n_patients``, the AUC and average precision of all images in ``metrics`` and
+    ``per_class``, and ``auc_of_members`` on their own images. Metrics of decisions are not among them, because the rule
+    was fitted on the same images. ``settings`` are those of `evaluate`.
+    """
+    decided = decide(validation, rule)
+    members = [images for _, images in decided.groupby("member", sort=True)]
+    if len(members) < 2:
+        return {}
+    measured = evaluate(decided, **settings)
+    aucs = [evaluate(images, **settings)["metrics"]["auc"]["value"] for images in members]
+    return {
+        "cross_validation": {
+            "folds": len(members),
+            "n_images": measured["n_images"],
+            "n_patients": measured["n_patients"],
+            "metrics": _ranking(measured["metrics"]),
+            "per_class": {name: _ranking(metrics) for name, metrics in measured["per_class"].items()},
+            "auc_of_members": aucs,
+        }
+    }
+
+
+def _ranking(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: metrics[name] for name in ("auc", "average_precision")}
+
+
 def images_digest(table: pd.DataFrame, outputs: Sequence[str]) -> str:
     """Return the SHA-256 of the content and labels of all images. Only metrics of the same images can be compared.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 import numpy as np
@@ -15,6 +15,8 @@ from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.evaluation.intervals import measure_mean
 from cxr_pipeline.evaluation.localisation import boxes_of, localise, measure_maps, rank_correlation
 from cxr_pipeline.training.networks.build import OUTPUT, POOLED
+from cxr_pipeline.training.networks.ensemble import layer_of, members_of
+from cxr_pipeline.training.networks.views import network_of
 
 if TYPE_CHECKING:
     from keras import KerasTensor, Layer, Model
@@ -35,9 +37,10 @@ class GradCam:
     softmax has no gradient. The feature map is that of the deepest layer with at least ``SIDE`` x ``SIDE`` positions,
     because the last one of a network, 7 x 7 for an image of 224 pixels, is too coarse for a small effusion. At this
     distance from the output, the weights of Grad-CAM, one per channel, no longer locate a finding, unlike those of
-    HiResCAM. The name of the layer is the attribute ``layer``.
+    HiResCAM. The name of the layer is the attribute ``layer``. The heat map of an ensemble is the mean of those of its
+    members, of the image itself without further views.
 
-    The model, from `build_model`, is not changed, and the heat maps follow its weights.
+    The model is not changed, and the heat maps follow its weights.
 
     References:
         Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
@@ -47,29 +50,9 @@ class GradCam:
     """
 
     def __init__(self, model: Model) -> None:
-        layer, output = _feature_layer(model), model.get_layer(OUTPUT)
-        # The pooled feature maps of earlier layers reach the output without passing this layer.
-        passing = [layer.output, *(pooled for pooled in _pooled_maps(model) if not _leads_to(layer, pooled))]
-        lower, head = keras.Model(model.input, passing), keras.Model(passing, output.input)
-        self.layer: str = layer.name
-        size = int(model.input_shape[1])
-        image = tf.TensorSpec((None, size, size), tf.uint8)
-
-        @tf.function(input_signature=(image, tf.TensorSpec((None,), tf.int32)))  # type: ignore[untyped-decorator]
-        def explain(images: Any, outputs: Any) -> Any:
-            activations, *beside = tf.nest.flatten(lower(tf.cast(images[..., tf.newaxis], tf.float32), training=False))
-            with tf.GradientTape() as tape:
-                tape.watch(activations)
-                logits = tf.matmul(head([activations, *beside], training=False), output.kernel) + output.bias
-                logit = tf.gather(logits, outputs, batch_dims=1)
-            weights = tape.gradient(logit, activations)
-            evidence = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1, keepdims=True))
-            maps = tf.image.resize(evidence, (size, size), method="bilinear")[..., 0]
-            maps = tf.math.divide_no_nan(maps, tf.reduce_max(maps, axis=(1, 2), keepdims=True))
-            # Deep networks with shuffled weights may overflow.
-            return tf.where(tf.math.is_finite(maps), maps, 0.0)
-
-        self._explain = explain
+        members = members_of(network_of(model))
+        self.layer: str = _feature_layer(members[0]).name
+        self._explain = [_explain(member) for member in members]
 
     def heatmaps(self, images: np.ndarray, output: int | np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
         """Compute the heat map of each grey image, independently of the other images.
@@ -85,8 +68,36 @@ class GradCam:
         for start in range(0, len(images), batch_size):
             n = min(batch_size, len(images) - start)
             batch[:n], indices[:n] = images[start : start + n], outputs[start : start + n]
-            maps[start : start + n] = self._explain(batch, indices)[:n]
+            maps[start : start + n] = np.mean([explain(batch, indices)[:n] for explain in self._explain], axis=0)
+        highest = maps.max(axis=(1, 2), keepdims=True, initial=0)
+        np.divide(maps, highest, out=maps, where=highest > 0)
         return maps
+
+
+def _explain(member: Model) -> Callable[[np.ndarray, np.ndarray], Any]:
+    """Return the function from images, uint8 [n, S, S], and outputs, int32 [n], to heat maps of one network."""
+    layer, output = _feature_layer(member), layer_of(member, OUTPUT)
+    # The pooled feature maps of earlier layers reach the output without passing this layer.
+    passing = [layer.output, *(pooled for pooled in _pooled_maps(member) if not _leads_to(layer, pooled))]
+    lower, head = keras.Model(member.input, passing), keras.Model(passing, output.input)
+    size = int(member.input_shape[1])
+    image = tf.TensorSpec((None, size, size), tf.uint8)
+
+    @tf.function(input_signature=(image, tf.TensorSpec((None,), tf.int32)))  # type: ignore[untyped-decorator]
+    def explain(images: Any, outputs: Any) -> Any:
+        activations, *beside = tf.nest.flatten(lower(tf.cast(images[..., tf.newaxis], tf.float32), training=False))
+        with tf.GradientTape() as tape:
+            tape.watch(activations)
+            logits = tf.matmul(head([activations, *beside], training=False), output.kernel) + output.bias
+            logit = tf.gather(logits, outputs, batch_dims=1)
+        weights = tape.gradient(logit, activations)
+        evidence = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1, keepdims=True))
+        maps = tf.image.resize(evidence, (size, size), method="bilinear")[..., 0]
+        maps = tf.math.divide_no_nan(maps, tf.reduce_max(maps, axis=(1, 2), keepdims=True))
+        # Deep networks with shuffled weights may overflow.
+        return tf.where(tf.math.is_finite(maps), maps, 0.0)
+
+    return cast("Callable[[np.ndarray, np.ndarray], Any]", explain)
 
 
 def _feature_layer(model: Model) -> Layer:
@@ -95,7 +106,7 @@ def _feature_layer(model: Model) -> Layer:
     Layers before the first convolution hold the image, not a feature map. Padding layers are skipped, because they
     shift the positions.
     """
-    layers = model.layers[: [layer.name for layer in model.layers].index(POOLED)]
+    layers = model.layers[: model.layers.index(layer_of(model, POOLED))]
     first = next(place for place, layer in enumerate(layers) if isinstance(layer, keras.layers.Conv2D))
     maps = [layer for layer in reversed(layers[first:]) if len(layer.output.shape) == 4]
     maps = [layer for layer in maps if not isinstance(layer, keras.layers.ZeroPadding2D)]
@@ -105,7 +116,7 @@ def _feature_layer(model: Model) -> Layer:
 
 def _pooled_maps(model: Model) -> list[KerasTensor]:
     """Return the pooled value of each feature map, the last layer first."""
-    pooled = model.get_layer(POOLED)
+    pooled = layer_of(model, POOLED)
     return pooled.input if isinstance(pooled.input, list) else [pooled.output]
 
 
@@ -125,9 +136,10 @@ class Shuffled:
     """
 
     def __init__(self, model: Model, seed: int) -> None:
-        self._copy = keras.models.clone_model(model)
+        network = network_of(model)
+        self._copy = keras.models.clone_model(network)
         self._cam = GradCam(self._copy)
-        rng, learnt = np.random.default_rng(seed), model.get_weights()
+        rng, learnt = np.random.default_rng(seed), network.get_weights()
         self.weights = [
             [rng.permutation(weight.ravel()).reshape(weight.shape) for weight in learnt] for _ in range(SHUFFLES)
         ]

@@ -131,8 +131,8 @@ def cell_table(
 
 
 def _selected_epoch(history: pd.DataFrame, training: Mapping[str, Any]) -> dict[str, Any]:
-    row = EpochSelector(training["monitor"], training["tolerance"], training["patience"]).select_row(history)
-    return {"validation_auc": row["val_auc"], "kept_epoch": int(row["epoch"])}
+    rows = EpochSelector(training["monitor"], training["tolerance"], training["patience"]).select_rows(history)
+    return {"validation_auc": rows["val_auc"].mean(), "kept_epoch": int(rows["epoch"].median())}
 
 
 def _metric_columns(metrics: Mapping[str, Any], outputs: Sequence[str]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class StudyPlan:
         space: dotted parameter to its axis: ``low``, ``high`` and optionally ``log`` or ``step``, integers for an
             integer; or ``choices``.
         n_trials: number of trials that end with a value or are pruned; a few more if several runs share the study.
+        folds: ``training.folds`` of each trial.
         pruner: its ``name``, a key of ``PRUNERS``, and its arguments.
         heartbeat: seconds between two heartbeats of a running trial.
     """
@@ -63,6 +64,7 @@ class StudyPlan:
     direction: Literal["maximize", "minimize"]
     space: Mapping[str, Axis]
     n_trials: int
+    folds: int
     pruner: Mapping[str, Any]
     seed: int
     heartbeat: int = 20

@@ -47,6 +47,7 @@ SplitsSchema = pa.DataFrameSchema(
         "sha256": _text(_SHA256),
         "patient_id": _text(nullable=True),
         "split": _text(pa.Check.isin(SPLITS)),
+        "fold_order": pa.Column("int64", pa.Check.ge(0), required=False),  # not in earlier versions
     },
     unique=["source", "image"],
     strict=True,

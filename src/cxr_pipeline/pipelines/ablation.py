@@ -71,7 +71,7 @@ def tabulate_cells(
 ) -> pd.DataFrame:
     """Tabulate the metrics of each cell on the test images and their differences from the baseline."""
     about: dict[str, Any] = {"task": task.name, "outputs": task.outputs, "exclusive": task.exclusive}
-    return cells.cell_table(ablation_cells, **about, training=training.model_dump(), bootstrap=evaluation.model_dump())
+    return cells.cell_table(ablation_cells, **about, training=training.model_dump(), bootstrap=evaluation.bootstrap)
 
 
 def report_cells(
@@ -79,7 +79,7 @@ def report_cells(
 ) -> tuple[bytes, str]:
     """Draw the figure of the cells (PNG) and write their page (HTML)."""
     about: dict[str, Any] = {"task": {"name": task.name, "title": task.title}, "phantom": data_report["phantom"]}
-    return draw_cells(ablation_table), render_ablation(ablation_table, **about, bootstrap=evaluation.model_dump())
+    return draw_cells(ablation_table), render_ablation(ablation_table, **about, bootstrap=evaluation.bootstrap)
 
 
 def check_cells(ablation_cells: Sequence[Mapping[str, Any]], ablation_report: str, task: Task) -> None:

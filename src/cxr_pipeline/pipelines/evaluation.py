@@ -10,6 +10,7 @@ from cxr_pipeline.data.splits import count_splits, select_split
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.evaluation.evaluate import (
     classification_report,
+    cross_validation,
     evaluate,
     evaluate_policies,
     evaluate_sources,
@@ -17,7 +18,7 @@ from cxr_pipeline.evaluation.evaluate import (
 )
 from cxr_pipeline.evaluation.score_tables import Scores, confusion_table, decide, predict_scores
 from cxr_pipeline.evaluation.subgroups import evaluate_subgroups
-from cxr_pipeline.framework.config import Evaluation, Subgroups, Task, Thresholds
+from cxr_pipeline.framework.config import Augmentation, Evaluation, Subgroups, Task, Thresholds
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.warnings import warnings
 from cxr_pipeline.tracking import runs
@@ -30,9 +31,12 @@ def score_test(
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
     task: Task,
+    augmentation: Augmentation,
+    evaluation: Evaluation,
 ) -> pd.DataFrame:
     """Score the test images and apply the frozen decision rule."""
-    scores = predict_scores(model, enhanced_images, select_split(manifest, splits, "test"), task.outputs)
+    averaged = evaluation.average_views(model, augmentation)
+    scores = predict_scores(averaged, enhanced_images, select_split(manifest, splits, "test"), task.outputs)
     return decide(scores, rule_from_dict(decision_rule))
 
 
@@ -47,8 +51,7 @@ def measure_test(
 ) -> dict[str, Any]:
     """Compute every metric with its interval, clustered by patient if patients are known, and log them to the run."""
     rule = rule_from_dict(decision_rule)
-    bootstrap = evaluation.model_dump()
-    settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}
+    settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": evaluation.bootstrap}
     policies = [policy.model_dump() for policy in thresholds.compared]
     measured = evaluate(test_scores, **settings)
     chosen = measured["metrics"]
@@ -62,6 +65,8 @@ def measure_test(
         **measured,
         **evaluate_sources(test_scores, **settings),
         **evaluate_policies(validation_scores, test_scores, rule, policies, chosen=chosen, **settings),
+        **cross_validation(validation_scores, rule, **settings),
+        "views": evaluation.views,
     }
     runs.log_summary(metrics, data_digest=data_report["data_digest"])
     return metrics
@@ -71,7 +76,7 @@ def measure_subgroups(
     test_scores: pd.DataFrame, manifest: pd.DataFrame, task: Task, evaluation: Evaluation, subgroups: Subgroups
 ) -> dict[str, Any]:
     """Compute the metrics by sex, age band and view."""
-    settings = {**subgroups.model_dump(), "bootstrap": evaluation.model_dump()}
+    settings = {**subgroups.model_dump(), "bootstrap": evaluation.bootstrap}
     return evaluate_subgroups(test_scores, manifest, outputs=task.outputs, **settings)
 
 

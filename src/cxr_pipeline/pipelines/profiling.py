@@ -8,7 +8,7 @@ import pandas as pd
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import select_split
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
-from cxr_pipeline.framework.config import Drift
+from cxr_pipeline.framework.config import Augmentation, Drift, Evaluation, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 
 
@@ -18,18 +18,25 @@ def profile_images(
     enhanced_images: PreparedImages,
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
+    training: Training,
+    augmentation: Augmentation,
+    evaluation: Evaluation,
     drift: Drift,
 ) -> Any:
-    """Build the `ReferenceProfile` of the training and validation images of the model."""
+    """Build the `ReferenceProfile` of the training and validation images of the model.
+
+    The networks of an ensemble were trained on all of these, so that test images take the place of validation images.
+    """
     from cxr_pipeline.deployment.drift.image_features import extract_features, sample_one_per_patient
     from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
 
     rule, sides = rule_from_dict(decision_rule), []
-    for split in ("train", "validation"):
+    averaged = evaluation.average_views(model, augmentation)
+    for split in ("train", "validation" if training.folds == 1 else "test"):
         images = select_split(manifest, splits, split)
         rows = sample_one_per_patient(images, max_images=drift.max_images, seed=drift.seed)
         batches = enhanced_images.batches(rows["sha256"].tolist(), drift.batch_size)
-        features = extract_features(model, rule, batches, n_images=len(rows))
+        features = extract_features(averaged, rule, batches, n_images=len(rows))
         sides.append(features.with_metadata(rows, rule.outputs))
     return ReferenceProfile.fit(*sides, outputs=rule.outputs, seed=drift.seed)
 

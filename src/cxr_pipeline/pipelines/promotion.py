@@ -51,7 +51,7 @@ def decide_promotion(
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Compare challenger and champion on the same images and apply the promotion rule."""
     if challenger:
-        outputs, bootstrap = RunOutputs(Path(challenger["folder"]), task.name), evaluation.model_dump()
+        outputs, bootstrap = RunOutputs(Path(challenger["folder"]), task.name), evaluation.bootstrap
         metrics, comparison = outputs.load("metrics"), None
         if validated_changes["champion"] is not None:
             settings: dict[str, Any] = {"outputs": task.outputs, "exclusive": task.exclusive, "bootstrap": bootstrap}

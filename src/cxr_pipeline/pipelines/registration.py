@@ -11,7 +11,7 @@ from cxr_pipeline.deployment.classifier import ImageClassifier
 from cxr_pipeline.deployment.data_changes import images_used, with_patients
 from cxr_pipeline.deployment.promotion import decide
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
-from cxr_pipeline.framework.config import Evaluation, Folders, Retraining, Task
+from cxr_pipeline.framework.config import Augmentation, Evaluation, Folders, Retraining, Task
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.pages.promotion_record import decision_files, decision_record
 from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs, versions
@@ -29,6 +29,8 @@ def register_model(
     drift_profile: Any,
     warnings: list[str],
     task: Task,
+    augmentation: Augmentation,
+    evaluation: Evaluation,
     folders: Folders,
 ) -> dict[str, Any]:
     """Register the model as a version, and log its metrics, images and reference profile to the run."""
@@ -44,7 +46,8 @@ def register_model(
         "images": "phantom" if data_report["phantom"] else "real",
         "data_digest": data_report["data_digest"],
     }
-    classifier = ImageClassifier(model, enhanced_images.recipe, rule_from_dict(decision_rule), provenance)
+    averaged = evaluation.average_views(model, augmentation)
+    classifier = ImageClassifier(averaged, enhanced_images.recipe, rule_from_dict(decision_rule), provenance)
     return versions.register_version(classifier, metrics=metrics, warnings=warnings, tags=tags)
 
 
@@ -63,7 +66,7 @@ def decide_first_champion(
         metrics=metrics,
         changes={"model": model, "champion": None, "why": why, "changes": None, "drift": None, "digest": None},
         rule=retraining.rule,
-        bootstrap=evaluation.model_dump(),
+        bootstrap=evaluation.bootstrap,
     )
     files = decision_files(record)
     artifacts.log_texts(files, "decisions")

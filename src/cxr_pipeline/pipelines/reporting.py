@@ -36,16 +36,10 @@ def draw_figures(
     images = enhanced_images.read(test_scores["sha256"].iloc[worst["position"]].tolist())
     return {
         **draw_scores(scores, metrics, kind=task.kind, classes=tuple(task.classes)),
-        "training_curves": training_curves(history, kept=_selected_epoch(history, training)["epoch"]),
+        "training_curves": training_curves(history, selected=training.selector.select_rows(history)["epoch"].tolist()),
         "mistakes": mistakes(images, worst["caption"].tolist()),
         "class_samples": _draw_samples(select_split(manifest, splits, "train"), enhanced_images, task),
     }
-
-
-def _selected_epoch(history: pd.DataFrame, training: Training) -> dict[str, Any]:
-    """Return ``epoch`` and ``phase`` of the selected epoch."""
-    selected = training.selector.select_row(history)
-    return {"epoch": int(selected["epoch"]), "phase": str(selected["phase"])}
 
 
 def _draw_samples(images: pd.DataFrame, prepared: PreparedImages, task: Task) -> bytes:
@@ -84,6 +78,7 @@ def write_report(
     """Write a copy of the report that no later run replaces, the model card and the report of a version."""
     used = flatten({name: plain(block) for name, block in parameters[task.name].items()})
     network = {"name": trained.name, "n_parameters": trained.count_params(), "size": trained.input_shape[1]}
+    selected = training.selector.select_rows(history)
     content = ReportContent(
         version=model_version,
         warnings=warnings,
@@ -99,7 +94,12 @@ def write_report(
         figures={**figures, **heatmaps, "augmentation_preview": augmentation_preview},
         parameters=hide_passwords(used),
         versions=versions(),
-        model={**network, "weights": model.weights, **_selected_epoch(history, training)},
+        model={
+            **network,
+            "weights": model.weights,
+            "epochs": selected["epoch"].tolist(),
+            "phase": selected["phase"].iloc[0],
+        },
         explanations=explanations,
         classification_report=classification_report if len(task.outputs) > 1 else None,
         confusion_table=confusion_table if task.exclusive else None,

@@ -5,17 +5,22 @@ import pandas as pd
 
 from cxr_pipeline.data import resampling as plans
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import select_split
-from cxr_pipeline.framework.config import Augmentation, Resampling, Task
+from cxr_pipeline.data.splits import member_splits, select_split
+from cxr_pipeline.framework.config import Augmentation, Resampling, Task, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.figures.images import augmentation_preview
 
 
-def plan_sampling(manifest: pd.DataFrame, splits: pd.DataFrame, resampling: Resampling, task: Task) -> pd.DataFrame:
-    """Decide how often each training image is shown."""
-    rows = select_split(manifest, splits, "train")
-    classes = plans.rarest_class(rows[[f"label_{name}" for name in task.classes]])
-    return plans.plan_sampling(rows.assign(y=classes), **resampling.model_dump())
+def plan_sampling(
+    manifest: pd.DataFrame, splits: pd.DataFrame, resampling: Resampling, training: Training, task: Task
+) -> pd.DataFrame:
+    """Decide how often each training image is shown to each ``member`` of the ensemble, or to the only network."""
+    plan = []
+    for member, member_split in enumerate(member_splits(splits, training.folds), start=1):
+        rows = select_split(manifest, member_split, "train")
+        classes = plans.rarest_class(rows[[f"label_{name}" for name in task.classes]])
+        plan.append(plans.plan_sampling(rows.assign(y=classes), **resampling.model_dump()).assign(member=member))
+    return pd.concat(plan, ignore_index=True)
 
 
 def preview_augmentation(
@@ -24,7 +29,7 @@ def preview_augmentation(
     """Draw a few training images next to their augmented views."""
     from cxr_pipeline.training.augmentation import preview
 
-    sha256s = sampling_plan["sha256"].sort_values().head(6).tolist()
+    sha256s = sampling_plan["sha256"].drop_duplicates().sort_values().head(6).tolist()
     images = enhanced_images.read(sha256s)
     views = preview(images, sha256s=sha256s, views=4, augmentation=augmentation.model_dump())
     return augmentation_preview(np.concatenate([images[:, np.newaxis], views], axis=1))

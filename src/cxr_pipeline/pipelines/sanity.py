@@ -9,6 +9,7 @@ import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.splits import member_splits
 from cxr_pipeline.framework.config import Folders, Network, Sanity, Task, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.figures.sanity import sanity_figure
@@ -32,7 +33,9 @@ def check_sanity(
     from cxr_pipeline.experiments import sanity as checks
     from cxr_pipeline.training.image_sets import image_sets
 
-    train, validation = image_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
+    # Of an ensemble, the first network is checked.
+    first, plan = member_splits(splits, training.folds)[0], sampling_plan[sampling_plan["member"] == 1]
+    train, validation = image_sets(enhanced_images, manifest, first, plan, outputs=task.outputs)
     network, size = model.model_copy(update={"dropout": 0.0}), enhanced_images.recipe.size
     subject = checks.Subject(
         build=partial(network.build, size=size, task=task, training=training, raw=folders.raw),

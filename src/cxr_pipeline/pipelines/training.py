@@ -1,15 +1,18 @@
 """The training stage."""
 
+import logging
 from typing import Any
 
 import pandas as pd
 
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import count_splits, select_split
+from cxr_pipeline.data.splits import count_splits, member_splits, select_split
 from cxr_pipeline.experiments.digests import table_digest
 from cxr_pipeline.framework.config import Augmentation, Folders, Network, Task, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.tracking import runs
+
+logger = logging.getLogger(__name__)
 
 
 def fit_model(
@@ -27,26 +30,45 @@ def fit_model(
     from cxr_pipeline.training.checkpoints import run_epoch_callback
     from cxr_pipeline.training.fitting import fit
     from cxr_pipeline.training.image_sets import image_sets
+    from cxr_pipeline.training.networks.ensemble import combine
+    from cxr_pipeline.training.phases import shared_layer
 
-    def on_epoch(row: dict[str, Any]) -> None:
-        runs.log_epoch(row)
-        run_epoch_callback(row)
+    networks, histories = [], []
+    for member, member_split in enumerate(member_splits(splits, training.folds), start=1):
 
-    counts = count_splits(manifest, splits, tuple(task.classes))["train"]
+        def on_epoch(row: dict[str, Any], member: int = member) -> None:
+            runs.log_epoch(row, member=member if training.folds > 1 else None)
+            run_epoch_callback({**row, "member": member})
+
+        if training.folds > 1:
+            logger.info("Training network %d of %d.", member, training.folds)
+        settings = training.model_copy(update={"seed": training.seed + member - 1})
+        plan = sampling_plan[sampling_plan["member"] == member]
+        train, validation = image_sets(enhanced_images, manifest, member_split, plan, outputs=task.outputs)
+        network, history = fit(
+            model=model.build(size=enhanced_images.recipe.size, task=task, training=settings, raw=folders.raw),
+            train=train,
+            validation=validation,
+            settings=settings,
+            exclusive=task.exclusive,
+            augmentation=augmentation.model_dump(),
+            features=folders.features,
+            checkpoints=folders.checkpoints,
+            on_epoch=on_epoch,
+        )
+        networks.append(network)
+        histories.append(history.assign(member=member))
+    _log_training_images(manifest, splits, task, training)
+    return combine(networks, shared_layer(networks[0], training)), pd.concat(histories, ignore_index=True)
+
+
+def _log_training_images(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task, training: Training) -> None:
+    """Log digest and counts of the images that a network was trained on."""
+    if training.folds > 1:
+        splits = splits.assign(split=splits["split"].replace("validation", "train"))
     images = select_split(manifest, splits, "train")[["sha256", *(f"label_{name}" for name in task.classes)]]
+    counts = count_splits(manifest, splits, tuple(task.classes))["train"]
     runs.log_images("training", digest=table_digest(images), n_images=len(images), counts=counts)
-    train, validation = image_sets(enhanced_images, manifest, splits, sampling_plan, outputs=task.outputs)
-    return fit(
-        model=model.build(size=enhanced_images.recipe.size, task=task, training=training, raw=folders.raw),
-        train=train,
-        validation=validation,
-        settings=training,
-        exclusive=task.exclusive,
-        augmentation=augmentation.model_dump(),
-        features=folders.features,
-        checkpoints=folders.checkpoints,
-        on_epoch=on_epoch,
-    )
 
 
 def create_pipeline() -> Pipeline:

@@ -78,7 +78,7 @@ def plan_study(
     """Return the `StudyPlan`, named after a digest of everything that the values of its trials depend on."""
     from cxr_pipeline.experiments.search import StudyPlan
 
-    parameters = lay_over(current_run.parameters, nest(tuning.space))
+    parameters = lay_over(current_run.parameters, lay_over({"training": {"folds": tuning.folds}}, nest(tuning.space)))
     images = digests.image_digests(data_report, splits, without_split="test")
     weights = digests.weights_digests(parameters["model"], folders.raw)
     digest = digests.result_digest(parameters, without=digests.AFTER_TRAINING, **images, weights=weights)
@@ -89,6 +89,7 @@ def plan_study(
         direction="minimize" if parameters["training"]["monitor"] == "val_loss" else "maximize",
         space=tuning.space,
         n_trials=tuning.n_trials,
+        folds=tuning.folds,
         pruner=tuning.pruner.model_dump(),
         seed=tuning.seed,
     )

@@ -22,8 +22,9 @@ class ReportContent:
 
     ``data_report`` has the document on confounding as ``confounding``; ``split_counts`` the images of each class, all
     ``images``, ``patients`` and ``effective_patients`` of each split (None where unknown); ``source_counts`` the images
-    of each source in each split; ``model`` the ``name``, ``n_parameters`` and ``size`` of the network, the ``epoch``
-    and ``phase`` of the selected epoch, and the parameter ``weights``. Of two classes, the negative one is first.
+    of each source in each split; ``model`` the ``name``, ``n_parameters`` and ``size`` of the network, ``epochs`` and
+    ``phase``, the selected epoch of each member and its phase, and the parameter ``weights``. Of two classes, the
+    negative one is first.
     Figures are PNG bytes by name; those called ``heatmaps`` or ``heatmaps_<class>`` go to the section on heat maps. A
     binary task has no classification report, and only exclusive classes have a confusion table.
     """

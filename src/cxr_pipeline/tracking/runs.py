@@ -135,9 +135,13 @@ def nest_run(run_id: str, parent: str) -> None:
         _log.warning("Could not nest the MLflow run %s below %s: %s", run_id, parent, reason(error))
 
 
-def log_epoch(values: Mapping[str, float | int | str]) -> None:
-    """Log a row of ``history`` as the metrics ``training/<name>``, at the step ``epoch``."""
-    numbers = {f"training/{name}": value for name, value in values.items() if name != "epoch"}
+def log_epoch(values: Mapping[str, float | int | str], *, member: int | None = None) -> None:
+    """Log a row of ``history`` as the metrics ``training/<name>``, at the step ``epoch``.
+
+    Those of one member of an ensemble are ``training_<member>/<name>``.
+    """
+    group = "training" if member is None else f"training_{member}"
+    numbers = {f"{group}/{name}": value for name, value in values.items() if name != "epoch"}
     _log_metrics(numbers, step=int(values["epoch"]))
 
 

@@ -40,9 +40,13 @@ class EpochSelector:
         merits = np.nan_to_num(-values if self.monitor == "val_loss" else values, nan=-np.inf, posinf=np.inf)
         return int(np.flatnonzero(merits >= merits.max() - self.tolerance)[-1])
 
-    def select_row(self, history: pd.DataFrame) -> "pd.Series[Any]":
-        """Return the selected row of a table."""
-        return history.iloc[self.select([{self.monitor: value} for value in history[self.monitor]])]
+    def select_rows(self, history: pd.DataFrame) -> pd.DataFrame:
+        """Return the selected row of each ``member`` of an ensemble from a table of all epochs."""
+        positions = [
+            rows.index[self.select([{self.monitor: value} for value in rows[self.monitor]])]
+            for _, rows in history.groupby("member", sort=True)
+        ]
+        return history.loc[positions]
 
     def stop(self, history: Sequence[Mapping[str, Any]]) -> int | None:
         """Return the number of epochs after which early stopping ends a phase with this history, or None."""

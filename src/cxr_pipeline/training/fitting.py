@@ -72,7 +72,7 @@ def fit(
         "model": [weights_digest(model), [_describe(layer) for layer in model.layers]],
         "images": [train.digest, validation.digest],
         "augmentation": dict(augmentation),
-        "settings": {name: value for name, value in asdict(settings).items() if name != "monitor"},
+        "settings": {name: value for name, value in asdict(settings).items() if name not in ("monitor", "folds")},
     }
     phases = plan_phases(model, train, validation, settings=settings, augmentation=augmentation, folder=features)
     trainer = Trainer(

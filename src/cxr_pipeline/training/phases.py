@@ -75,6 +75,13 @@ def plan_phases(
     return [frozen, Phase("fine_tuning", top, inputs, tuning, settings.weight_decay, views, thawed)]
 
 
+def shared_layer(model: keras.Model, settings: TrainingSettings) -> str:
+    """Return the name of the last layer that is the same in all members of an ensemble, see `combine`."""
+    if not is_frozen(model):
+        return str(model.layers[0].name)
+    return str(cut_layer(model, settings.fine_tuning.cut).name) if settings.fine_tuning.epochs else POOLED
+
+
 def cut_layer(model: keras.Model, name: str | None) -> keras.Layer:
     """Return the layer at the cut, or at the default of the backbone; raise `UserError` if other paths bypass it."""
     name = name or BACKBONES[model.name].cut

@@ -42,6 +42,7 @@ class FineTuningSettings:
 class TrainingSettings:
     """Settings of a training; see `build_loss`, `build_optimizer` and `EpochSelector`.
 
+    ``folds`` is the number of networks, each validated on one fold of the patients; see `member_splits`.
     If the backbone is pretrained, ``epochs`` (the largest number) and ``head_weight_decay`` are those of the head,
     which is trained alone first. With ``mixed_bfloat16``, the weights stay in float32.
     """
@@ -59,6 +60,7 @@ class TrainingSettings:
     patience: Annotated[int, Ge(1)] | None
     mixed_bfloat16: bool
     seed: Annotated[int, Interval(ge=0, lt=2**31)]
+    folds: Annotated[int, Interval(ge=1, le=20)]
     fine_tuning: FineTuningSettings
 
     @property

@@ -16,6 +16,7 @@ from cxr_pipeline.deployment.drift.image_features import (
 )
 from cxr_pipeline.evaluation.decision_rule import fit_decision_rule
 from cxr_pipeline.training.networks.build import POOLED
+from cxr_pipeline.training.networks.views import with_views
 
 PATIENTS = st.lists(st.one_of(st.none(), st.sampled_from("abcdefgh")), max_size=40)
 
@@ -56,6 +57,16 @@ def test_features_are_those_of_the_network_with_calibrated_probabilities(network
     assert not np.allclose(features.probability, raw, atol=1e-2)
     np.testing.assert_array_equal(features.statistics, image_statistics(images[:60]))
     assert np.isnan(features.y_true).all()
+
+
+def test_features_are_those_of_the_image_and_scores_means_over_its_views(network, rule, images):
+    augmentation = {"rotation": 20, "translation": 0.1, "zoom": 0.1, "brightness": 0.1, "contrast": 0.1}
+    averaged = with_views(network, 3, augmentation, seed=1)
+    features, plain = (extract_features(model, rule, [images[:9]]) for model in (averaged, network))
+    np.testing.assert_allclose(features.features, plain.features, atol=1e-5)
+    scores = averaged.predict(images[:9, ..., np.newaxis], verbose=0).astype(float)
+    np.testing.assert_allclose(features.probability, rule.apply(scores).probability, rtol=1e-4)
+    assert not np.allclose(features.probability, plain.probability, rtol=0.01, atol=0)
 
 
 def test_no_images_give_empty_arrays_and_nan_scores_raise(network, rule, images):

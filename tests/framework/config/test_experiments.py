@@ -87,7 +87,15 @@ def test_invalid_overrides_are_reported(overrides, message):
 
 
 def tuning(space, **changed):
-    values = {"n_trials": 3, "storage": None, "seed": 1, "pruner": {"name": "median"}, "space": space, **changed}
+    values = {
+        "n_trials": 3,
+        "folds": 1,
+        "storage": None,
+        "seed": 1,
+        "pruner": {"name": "median"},
+        "space": space,
+        **changed,
+    }
     return Tuning(**values)
 
 

@@ -21,7 +21,7 @@ from cxr_pipeline.tracking import runs
 
 PASSWORD = "postgresql://me:secret@host/studies"
 SPACE = {"model": {"dropout": {"low": 0, "high": 0.5}}}
-TUNING = config.Tuning(storage=PASSWORD, n_trials=3, seed=1, pruner={"name": "none"}, space=SPACE)
+TUNING = config.Tuning(storage=PASSWORD, n_trials=3, folds=1, seed=1, pruner={"name": "none"}, space=SPACE)
 
 
 def hook_in(folder, cell=None):

@@ -119,7 +119,7 @@ def test_an_invalid_cell_stops_its_ablation(parameters, preflight, overrides, me
 )
 def test_an_invalid_trial_stops_its_search(parameters, preflight, space, task, message):
     parameters["params:t.tuning"] = config.Tuning(
-        n_trials=1, storage=None, seed=1, pruner={"name": "none"}, space={"model": space}
+        n_trials=1, folds=1, storage=None, seed=1, pruner={"name": "none"}, space={"model": space}
     )
     with pytest.raises(UserError, match=message) if message else nullcontext():
         preflight(parameters, **task)

@@ -54,7 +54,7 @@ def training_with(values, monitor="val_auc"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.keras").touch()
         for epoch, value in enumerate(values, start=1):
-            run_epoch_callback({"phase": "frozen", "epoch": epoch, "val_loss": 1.0, monitor: value})
+            run_epoch_callback({"phase": "frozen", "epoch": epoch, "member": 1, "val_loss": 1.0, monitor: value})
 
     return train
 
@@ -74,7 +74,7 @@ def test_a_trial_is_a_child_run_with_its_parameters(run, current_run, tmp_path):
     assert children[0].to_output == "history", "a trial never reads a test image"
     assert children[0].runtime_params == {
         **current_run.runtime_params,
-        "effusion": {"training": overrides},
+        "effusion": {"training": {"folds": 1, **overrides}},
         "cell": {"name": "trial 0", "folder": str(folder), "parent_run": "parent"},
         "folders": {"checkpoints": str(folder / "checkpoints")},
     }
@@ -96,6 +96,18 @@ def test_the_value_of_a_trial_is_that_of_the_selected_epoch(run, selected_by, va
     assert study.trials[0].value == value
     reported = {epoch: value for epoch, value in enumerate(values, start=1) if not math.isnan(value)}
     assert study.trials[0].intermediate_values == reported
+
+
+def test_the_value_of_several_networks_is_their_mean_and_the_first_is_reported(run):
+    def train(child):
+        assert child.runtime_params["effusion"]["training"]["folds"] == 2
+        for member, aucs in ((1, [0.5, 0.9]), (2, [0.7, 0.6])):
+            for epoch, auc in enumerate(aucs, start=1):
+                run_epoch_callback({"epoch": epoch, "member": member, "val_auc": auc})
+
+    study = run(train, folds=2)
+    assert study.trials[0].value == pytest.approx(0.8)
+    assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.9}
 
 
 def test_a_pruned_trial_stops_training(run, tmp_path):

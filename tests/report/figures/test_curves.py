@@ -102,12 +102,22 @@ def test_the_score_histogram_counts_each_class(drawn):
 
 def test_training_curves_mark_the_selected_epoch_and_the_phases(drawn):
     losses = {"loss": [0.6, 0.4, 0.3], "val_loss": [0.5, 0.45, 0.48], "val_auc": [0.7, 0.8, 0.9]}
-    history = pd.DataFrame({"phase": ["frozen", "frozen", "fine_tuning"], "epoch": [1, 2, 3], **losses})
-    curves.training_curves(history, kept=3)
+    history = pd.DataFrame({"phase": ["frozen", "frozen", "fine_tuning"], "epoch": [1, 2, 3], "member": 1, **losses})
+    curves.training_curves(history, selected=[3])
     upper, lower = drawn[0].axes
     assert legend(lower) == ["selected: epoch 3"]
     assert [text.get_text() for text in upper.texts] == ["frozen backbone", "fine-tuning"]
     assert [line.get_ydata().tolist() for line in (*upper.lines[:2], lower.lines[0])] == list(losses.values())
-    curves.training_curves(history.head(1), kept=1)
-    curves.training_curves(history.assign(val_auc=np.nan), kept=2)
+    curves.training_curves(history.head(1), selected=[1])
+    curves.training_curves(history.assign(val_auc=np.nan), selected=[2])
     assert [legend(figure.axes[1]) for figure in drawn[1:]] == [["selected: epoch 1"], ["selected: epoch 2"]]
+
+
+def test_each_network_of_an_ensemble_has_its_curve_and_its_epoch(drawn):
+    values = {"phase": "training", "epoch": [1, 2, 1, 2], "member": [1, 1, 2, 2]}
+    history = pd.DataFrame({**values, "loss": 0.5, "val_loss": 0.6, "val_auc": [0.7, 0.8, 0.9, 0.6]})
+    curves.training_curves(history, selected=[2, 1])
+    upper, lower = drawn[0].axes
+    assert (legend(upper), legend(lower)) == (["training", "validation"], ["selected: epoch 1, 2"])
+    assert [line.get_ydata().tolist() for line in lower.lines[:2]] == [[0.7, 0.8], [0.9, 0.6]]
+    assert [line.get_xdata()[0] for line in lower.lines[2:]] == [1, 2]

@@ -80,6 +80,19 @@ def test_report_and_card_have_the_same_sections_with_their_content(content, read
     )
 
 
+def test_an_ensemble_has_its_cross_validation_beside_the_test_images(content, read_page):
+    auc = {"value": 0.845, "low": 0.814, "high": 0.872}
+    measured = {"folds": 2, "n_images": 691, "n_patients": None, "metrics": {"auc": auc, "average_precision": auc}}
+    metrics = {**content.metrics, "cross_validation": {**measured, "auc_of_members": [0.811, 0.931]}}
+    history = pd.concat([content.history, content.history.assign(member=2)], ignore_index=True)
+    ensemble = replace(content, metrics=metrics, history=history, model={**content.model, "epochs": [1, 2]})
+    page = read_page(render_report(ensemble))
+    assert "691 training images, cross-validated" in page.html
+    assert [row[-2:] for row in page.rows if "691" in row] == [["0.845 (0.814 to 0.872)"] * 2], page.rows
+    assert "AUC of the 2 networks, each on its own fold, is 0.811 to 0.931" in page.html
+    assert "Cross-validation" not in render_report(content)
+
+
 def test_the_tables_have_every_number_but_no_name_of_an_image(content, read_page):
     page = read_page(render_report(content))
     for row in (

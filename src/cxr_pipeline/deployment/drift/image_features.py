@@ -85,8 +85,12 @@ class FeatureExtractor:
         import keras
 
         from cxr_pipeline.training.networks.build import POOLED
+        from cxr_pipeline.training.networks.views import network_of
 
-        self._network = keras.Model(model.inputs, [model.get_layer(POOLED).output, model.outputs[0]])
+        network = network_of(model)
+        # The features are those of the image itself, the scores means over all views.
+        self._network = keras.Model(network.inputs, [network.get_layer(POOLED).output, network.outputs[0]])
+        self._averaged = None if network is model else model
         self._rule = rule
         self.dtype = np.dtype(
             [
@@ -100,7 +104,10 @@ class FeatureExtractor:
         """Return the features, ``dtype`` [n], and the scores [n, k] of images, uint8 [n, size, size]."""
         features = np.empty(len(images), self.dtype)
         features["statistics"] = image_statistics(images)
-        features["features"], scores = self._network.predict_on_batch(images[..., np.newaxis])
+        inputs = images[..., np.newaxis]
+        features["features"], scores = self._network.predict_on_batch(inputs)
+        if self._averaged is not None:
+            scores = self._averaged.predict_on_batch(inputs)
         features["probability"] = self._rule.apply(np.asarray(scores, np.float64)).probability
         return features, scores
 

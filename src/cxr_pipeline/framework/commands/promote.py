@@ -73,5 +73,5 @@ def _record(chosen: Any, champion: int | None, parameters: Any) -> dict[str, Any
         changes=dict.fromkeys(("changes", "drift", "digest"))
         | {"model": chosen.model, "champion": champion, "why": ""},
         rule=rule,
-        bootstrap=parameters.evaluation.model_dump(),
+        bootstrap=parameters.evaluation.bootstrap,
     )

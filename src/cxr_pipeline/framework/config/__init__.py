@@ -15,7 +15,7 @@ from cxr_pipeline.framework.config.data import (
     Task,
 )
 from cxr_pipeline.framework.config.deployment import Drift, Retraining, Scoring
-from cxr_pipeline.framework.config.experiments import Ablation, Parallel, Tuning
+from cxr_pipeline.framework.config.experiments import Ablation, LearningCurve, Parallel, Tuning
 from cxr_pipeline.framework.config.parameters import Parameters, plain
 from cxr_pipeline.framework.config.training import (
     Augmentation,
@@ -47,6 +47,7 @@ class TaskParameters(Parameters):
     parallel: Parallel
     ablation: Ablation
     tuning: Tuning
+    learning_curve: LearningCurve
     sanity: Sanity
     retraining: Retraining
     scoring: Scoring

@@ -85,6 +85,22 @@ class Ablation(Parameters):
         return self
 
 
+class LearningCurve(Parameters):
+    """Trainings on growing numbers of patients; see `nested_subsets` and `analyse`.
+
+    Args:
+        sizes: numbers of patients, growing geometrically to all.
+        draws: random choices of patients for each size; each is measured on another fold of as many.
+        full: train as the task does, instead of the head of a pretrained network alone.
+        seed: seed of the choice of patients and of the intervals.
+    """
+
+    sizes: Annotated[int, Field(ge=2, le=50)]
+    draws: Annotated[int, Field(ge=2, le=50)]
+    full: bool
+    seed: Seed
+
+
 def check_cells(task: str, parameters: Mapping[str, Any], ablation: Ablation) -> dict[str, CellBlocks]:
     """Check that all cells of an ablation can be run, before any work is done.
 
@@ -157,6 +173,7 @@ class Tuning(Parameters):
 
     Args:
         n_trials: number of trials that end with a value or are pruned, over all runs of the study.
+        folds: ``training.folds`` of the trials; with several, the value of a trial is the mean over its networks.
         storage: URL of its database, which may contain a password and is never shown; null for an SQLite file of this
             project.
         seed: seed of the sampler.
@@ -167,6 +184,7 @@ class Tuning(Parameters):
     """
 
     n_trials: Annotated[int, Field(ge=1, le=10_000)]
+    folds: Annotated[int, Field(ge=1, le=20)]
     storage: SecretStr | None
     seed: Seed
     pruner: Annotated[MedianPruner | NoPruner, Field(discriminator="name")]

@@ -85,6 +85,9 @@ class Training(Parameters, TrainingSettings):  # type: ignore[misc]
         patience (epochs): epochs without a newly selected one before the phase ends; null to never end early.
         mixed_bfloat16: compute in bfloat16; the weights stay in float32.
         seed: seed of weights, dropout and the order of images.
+        folds: with 1, one network is trained on the training images and validated on the validation images. With k, the
+            patients of both are divided into k folds, and an ensemble of k networks is trained, each validated on one
+            fold and trained on the others.
         fine_tuning: second phase of a pretrained backbone.
     """
 
@@ -210,17 +213,31 @@ class Thresholds(Parameters):
 
 
 class Evaluation(Parameters):
-    """Confidence intervals; those of differences and of the calibration error come from a bootstrap.
+    """Scores of images, and confidence intervals; some of these come from a bootstrap.
 
     Args:
+        views: number of views of each image whose scores are averaged: the image itself, and others with half of the
+            changes of the augmentation and without noise and mirroring.
         replicates: replicates of the bootstrap.
         confidence: confidence level of the intervals.
-        seed: seed of the bootstrap.
+        seed: seed of the bootstrap and of the views.
     """
 
+    views: Annotated[int, Field(ge=1, le=100)]
     replicates: Annotated[int, Field(ge=100, le=100_000)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
     seed: Seed
+
+    @property
+    def bootstrap(self) -> dict[str, Any]:
+        """Settings of the bootstrap."""
+        return self.model_dump(exclude={"views"})
+
+    def average_views(self, model: Any, augmentation: Augmentation) -> Any:
+        """Return the model whose score is the mean over the views."""
+        from cxr_pipeline.training.networks.views import with_views
+
+        return with_views(model, self.views, augmentation.model_dump(), self.seed)
 
 
 class Subgroups(Parameters):

@@ -20,6 +20,8 @@ from cxr_pipeline.framework.hooks.runs import task_of
 from cxr_pipeline.report.formatting import measure, number, words
 from cxr_pipeline.report.pages.leaderboard import first_models
 
+# Files that a user reads after a run, besides pages.
+_READ = ("predictions", "sanity_figure", "learning_curve_figure")
 _log = logging.getLogger(__name__)
 
 
@@ -88,7 +90,7 @@ def _pages(outputs: Iterable[str], catalog: DataCatalog) -> Iterator[tuple[str, 
     """Yield the name and the path of what a user reads after a run."""
     for output in sorted(outputs):
         path, name = _path(output, catalog), output.rpartition(".")[2]
-        if path is not None and (path.suffix == ".html" or name in ("predictions", "sanity_figure")):
+        if path is not None and (path.suffix == ".html" or name in _READ):
             yield name.removesuffix("_page"), path
 
 

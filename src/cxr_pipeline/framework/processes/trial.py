@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over, nest
@@ -38,7 +39,7 @@ def run_trial(payload: Mapping[str, Any]) -> None:
     def objective(trial: optuna.Trial) -> float:
         # A retry has the folder of the first attempt, and resumes its training.
         folder = Path(payload["folder"], f"trial_{search.first_attempt(trial):04d}")
-        overrides = nest(search.suggest(trial, plan.space))
+        overrides = lay_over({"training": {"folds": plan.folds}}, nest(search.suggest(trial, plan.space)))
         child = run.child(f"trial {trial.number}", folder=folder, to_output="history", overrides=overrides)
         checkpoints = {"folders": {"checkpoints": str(folder / "checkpoints")}}
         try:
@@ -62,7 +63,10 @@ def run_trial(payload: Mapping[str, Any]) -> None:
 
 
 def _train(trial: optuna.Trial, run: TaskRun, selector: EpochSelector) -> float:
-    """Train, report each epoch to the study, and return the monitored metric of the selected epoch."""
+    """Train, report each epoch to the study, and return the monitored metric of the selected epoch.
+
+    Of several networks, the epochs of the first are reported, and the result is the mean over all.
+    """
     history: list[Row] = []
 
     def report(row: Row) -> None:
@@ -70,14 +74,14 @@ def _train(trial: optuna.Trial, run: TaskRun, selector: EpochSelector) -> float:
             trial.set_user_attr("run_id", run_id)
         history.append(row)
         value = float(row[selector.monitor])
-        if not math.isnan(value):
+        if row["member"] == 1 and not math.isnan(value):
             trial.report(value, step=int(row["epoch"]))
             if trial.should_prune():
                 raise optuna.TrialPruned
 
     with epoch_callback(report):
         cell.execute(run)
-    value = float(history[selector.select(history)][selector.monitor]) if history else math.nan
+    value = float(selector.select_rows(pd.DataFrame(history))[selector.monitor].mean()) if history else math.nan
     if math.isnan(value):
         raise UserError(f"{selector.monitor} is not defined in any epoch on these validation images.")
     return value

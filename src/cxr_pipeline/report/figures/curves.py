@@ -87,8 +87,11 @@ def score_histogram(scores: Scores, metrics: Document, classes: Sequence[str]) -
         return style.png(figure)
 
 
-def training_curves(history: pd.DataFrame, *, kept: int) -> bytes:
-    """Draw losses and validation AUC over the epochs (from 1), with the phases and the selected epoch."""
+def training_curves(history: pd.DataFrame, *, selected: Sequence[int]) -> bytes:
+    """Draw losses and validation AUC over the epochs (from 1), with the phases and the selected epochs.
+
+    Each member of an ensemble has a line, and a selected epoch.
+    """
     with style.sheet(height=5.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
         for axes, column, fmt, color, label in (
@@ -96,10 +99,15 @@ def training_curves(history: pd.DataFrame, *, kept: int) -> bytes:
             (upper, "val_loss", "s--", ORANGE, "validation"),
             (lower, "val_auc", "s--", ORANGE, None),
         ):
-            axes.plot(history["epoch"], history[column], fmt, markersize=4, color=color, label=label)
+            for member, epochs in history.groupby("member"):
+                named = label if member == 1 else None
+                axes.plot(epochs["epoch"], epochs[column], fmt, markersize=4, color=color, label=named)
         _shade_phases(history, upper, lower)
-        for axes, label in ((upper, None), (lower, f"selected: epoch {kept}")):
-            axes.axvline(kept, color="black", linestyle=":", linewidth=1.5, label=label)
+        chosen = f"selected: epoch {', '.join(str(epoch) for epoch in sorted(set(selected)))}"
+        for axes, label in ((upper, None), (lower, chosen)):
+            for number, epoch in enumerate(sorted(set(selected))):
+                named = label if number == 0 else None
+                axes.axvline(epoch, color="black", linestyle=":", linewidth=1.5, label=named)
             axes.legend(loc="best")
         upper.set(ylabel="loss")
         lower.set(ylabel="validation AUC", xlabel="epoch")

@@ -124,7 +124,7 @@ def _model(content: ReportContent) -> Section:
     blocks: list[Block] = [
         _network(content),
         "The pixels of one image are its only input: no age, sex, earlier image or report.",
-        f"{_selection(content)} It is a single network, not an ensemble. {_balance(content)}",
+        f"{_selection(content)} {_ensemble(content)} {_balance(content)}",
         {name: content.figures[name] for name in figures if name in content.figures},
         Section("Main parameters", [_parameters(parameters, main)], style="folded"),
         Section("Training history", [_history(content.history)], style="folded", html_only=True),
@@ -152,7 +152,8 @@ def _provenance(content: ReportContent) -> Table:
 
 
 def _history(history: pd.DataFrame) -> Table | None:
-    return Table.of_frame(history.assign(phase=history["phase"].map(words)))
+    columns = history if history["member"].max() > 1 else history.drop(columns="member")
+    return Table.of_frame(columns.assign(phase=history["phase"].map(words)))
 
 
 def _network(content: ReportContent) -> str:
@@ -169,21 +170,43 @@ def _network(content: ReportContent) -> str:
 
 def _selection(content: ReportContent) -> str:
     """Say which epoch was selected, and why."""
-    monitor, n_epochs = content.parameters["training.monitor"], len(content.history)
+    monitor, n_epochs = content.parameters["training.monitor"], content.history.groupby("member").size()
     if content.history[monitor].isna().all():
-        return f"The {words(monitor)} is undefined, so that the last of {n_epochs} epochs was selected."
+        return (
+            f"The {words(monitor)} is undefined, so that the last of {join(n_epochs.astype(str))} epochs was selected."
+        )
+    selected = [f"{epoch} of {n}" for epoch, n in zip(content.model["epochs"], n_epochs, strict=True)]
+    was = "was" if len(selected) == 1 else "of each network were"
     return (
-        f"Epoch {content.model['epoch']} of {n_epochs} was selected: the latest with a {words(monitor)} within "
-        f"{as_text(content.parameters['training.tolerance'])} of the best."
+        f"{'Epoch' if len(selected) == 1 else 'Epochs'} {join(selected)} {was} selected: the latest with a "
+        f"{words(monitor)} within {as_text(content.parameters['training.tolerance'])} of the best."
+    )
+
+
+def _ensemble(content: ReportContent) -> str:
+    n = len(content.model["epochs"])
+    views = int(content.metrics.get("views", 1))
+    network = "It is a single network, not an ensemble."
+    if n > 1:
+        network = (
+            f"It is an ensemble of {n} networks, whose probabilities are averaged: the training and validation "
+            f"patients were divided into {n} folds, and each network was validated on one and trained on the others."
+        )
+    if views == 1:
+        return network
+    return (
+        f"{network} Each score is the mean over {views} views of an image, the image itself and {views - 1} slightly "
+        f"changed, which takes {views} times as long."
     )
 
 
 def _balance(content: ReportContent) -> str:
     """Say how classes were balanced in training."""
     count, weight = content.sampling_plan["count"], content.sampling_plan["weight"]
+    shown = count.groupby(content.sampling_plan["sha256"]).max()
     measures = {
         "some images were shown more than once in an epoch": (count > 1).any(),
-        f"{plural(int((count == 0).sum()), 'image')} of the training split were left out": (count == 0).any(),
+        f"{plural(int((shown == 0).sum()), 'image')} of the training split were left out": (shown == 0).any(),
         "images were weighted by class": len(set(weight[count > 0])) > 1,
         "the loss was weighted by class": content.parameters["training.loss"] == "weighted_cross_entropy",
     }

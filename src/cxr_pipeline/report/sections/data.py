@@ -71,7 +71,7 @@ def data(content: ReportContent) -> Section:
 
 
 def _images_and_patients(content: ReportContent) -> str:
-    report, shown = content.data_report, int((content.sampling_plan["count"] > 0).sum())
+    report, shown = content.data_report, content.sampling_plan.query("count > 0")["sha256"].nunique()
     images = {split: counts["images"] or 0 for split, counts in content.split_counts.items()}
     drawn = [name for name in report["sources"] if content.parameters.get(f"sources.{name}.layout") == "phantoms"]
     synthetic = f" Those from {sources_named(drawn)} are synthetic." if drawn else ""
@@ -84,10 +84,15 @@ def _images_and_patients(content: ReportContent) -> str:
         patients = f" {known} are from {plural(n_patients, 'patient')}, each in one split only."
     else:
         patients = " Their patients are unknown."
+    used = f"{images['validation']:,} others were used to choose {chosen}, and {images['test']:,} to test it."
+    if len(content.model["epochs"]) > 1:
+        used = (
+            f"For the choice of {chosen}, each of them was scored by the network that was not trained on it. "
+            f"{images['test']:,} others were used to test it."
+        )
     return (
-        f"The model was trained on {plural(shown, 'image')}. {images['validation']:,} others were used to choose "
-        f"{chosen}, and {images['test']:,} to test it. All images are from {sources_named(list(report['sources']))}."
-        f"{synthetic}{patients}"
+        f"The model was trained on {plural(shown, 'image')}. {used} All images are from "
+        f"{sources_named(list(report['sources']))}.{synthetic}{patients}"
     )
 
 

@@ -51,6 +51,7 @@ def performance(content: ReportContent) -> Section:
         Table(("metric", f"value ({level} interval)", "meaning"), measured, "explained"),
         {name: png for name, png in content.figures.items() if not name.startswith((HEATMAPS, *TRAINING))},
         Section("Metrics by class", [_by_class(metrics)]),
+        *_cross_validation(kind, metrics),
         *_by_source(metrics),
         Section("Classification report", [Table.of_frame(content.classification_report)], style="folded"),
         Section(
@@ -85,6 +86,31 @@ def _by_class(metrics: Document) -> Table | None:
         for name, measures in metrics["per_class"].items()
     }
     return _compare("class", rows, PER_CLASS) if len(rows) > 1 else None
+
+
+def _cross_validation(kind: Kind, metrics: Document) -> list[Section]:
+    """Compare the cross-validated metrics of an ensemble with those on the test images; nothing for one network."""
+    if (measured := metrics.get("cross_validation")) is None:
+        return []
+    trained = f"{plural(measured['n_images'], 'training image')}, cross-validated"
+    rows = {
+        name: {"n_images": of["n_images"], **of["metrics"]}
+        for name, of in ((trained, measured), ("test images", metrics))
+    }
+    aucs = [each for each in measured["auc_of_members"] if each is not None]
+    members = (
+        f"The {kind.auc} of the {len(aucs)} networks, each on its own fold, is {min(aucs):.3f} to {max(aucs):.3f}."
+    )
+    explanation = (
+        "In cross-validation, each training image is scored by the network that was not trained on it. With more "
+        "images than the test set, these figures are less uncertain; they say how well one network of this kind does "
+        "on new patients of the same sources. They are slightly optimistic, because the same images chose the epoch. "
+        "The test images chose nothing, and their figures are those of the whole ensemble."
+    )
+    text = f"{explanation} {members}" if aucs else explanation
+    return [
+        Section("Cross-validation", [text, _compare("measured on", rows, ("n_images", "auc", "average_precision"))])
+    ]
 
 
 def _by_source(metrics: Document) -> list[Section]:
