@@ -59,8 +59,12 @@ def test_a_patient_stays_in_its_fold_and_every_image_outside_the_test_set_is_val
     splits = assign(manifest, early, seed=data.draw(st.integers(0, 5)))
     assert splits["fold_order"].head(n).tolist() == early["fold_order"].head(n).tolist()
     assert splits.groupby(splits["patient_id"].fillna(splits["sha256"]))["fold_order"].nunique().eq(1).all()
-    members = member_splits(splits, folds)
     development = splits["split"] != "test"
+    if splits["fold_order"][development].mod(folds).nunique() < folds:
+        with pytest.raises(UserError, match=f"training.folds is {folds}, but the patients outside the test set fill"):
+            member_splits(splits, folds)
+        return
+    members = member_splits(splits, folds)
     validated = sum((member["split"] == "validation").astype(int) for member in members)
     assert (validated == development).all()
     for member in members:

@@ -75,7 +75,8 @@ def member_splits(splits: pd.DataFrame, folds: int) -> list[pd.DataFrame]:
 
     With one fold, these are the given splits. With k folds, the images outside the test set are divided into k folds by
     their patients, source and class by source and class. Member i is validated on fold i and trained on the others, so
-    that the validation sets of all members have every image once.
+    that the validation sets of all members have every image once. `UserError` is raised if there are fewer patients
+    than folds.
 
     Example:
         >>> splits = pd.DataFrame({"split": ["train", "validation", "train", "test"], "fold_order": [0, 1, 2, 3]})
@@ -85,8 +86,18 @@ def member_splits(splits: pd.DataFrame, folds: int) -> list[pd.DataFrame]:
     if folds == 1:
         return [splits]
     fold, development = splits["fold_order"] % folds, splits["split"] != "test"
+    if (n_filled := fold[development].nunique()) < folds:
+        raise UserError(
+            f"training.folds is {folds}, but the patients outside the test set fill only {n_filled} folds. Use at most "
+            f"{n_filled}, or 1 for a single network."
+        )
     roles = [np.where(fold == member, "validation", "train") for member in range(folds)]
     return [splits.assign(split=splits["split"].mask(development, role)) for role in roles]
+
+
+def trained_on(splits: pd.DataFrame, folds: int) -> pd.DataFrame:
+    """Return the splits in which the images that any member of an ensemble was trained on are training images."""
+    return splits if folds == 1 else splits.assign(split=splits["split"].replace("validation", "train"))
 
 
 def with_gone_images(images: pd.DataFrame, registry: pd.DataFrame) -> pd.DataFrame:

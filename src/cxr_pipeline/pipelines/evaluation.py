@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import count_splits, select_split
+from cxr_pipeline.data.splits import count_splits, select_split, trained_on
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.evaluation.evaluate import (
     classification_report,
@@ -18,7 +18,7 @@ from cxr_pipeline.evaluation.evaluate import (
 )
 from cxr_pipeline.evaluation.score_tables import Scores, confusion_table, decide, predict_scores
 from cxr_pipeline.evaluation.subgroups import evaluate_subgroups
-from cxr_pipeline.framework.config import Augmentation, Evaluation, Subgroups, Task, Thresholds
+from cxr_pipeline.framework.config import Augmentation, Evaluation, Subgroups, Task, Thresholds, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.warnings import warnings
 from cxr_pipeline.tracking import runs
@@ -94,6 +94,7 @@ def find_warnings(
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
     task: Task,
+    training: Training,
 ) -> list[str]:
     """Collect the warnings that the report, the summary of the run and the registered version show."""
     classes = tuple(task.classes)
@@ -102,7 +103,7 @@ def find_warnings(
         metrics,
         decision_rule,
         {**data_report, "confounding": confounding},
-        count_splits(manifest, splits, classes),
+        count_splits(manifest, trained_on(splits, training.folds), classes),
     )
 
 

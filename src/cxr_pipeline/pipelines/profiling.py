@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import select_split
+from cxr_pipeline.data.splits import select_split, trained_on
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.framework.config import Augmentation, Drift, Evaluation, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
@@ -33,7 +33,7 @@ def profile_images(
     rule, sides = rule_from_dict(decision_rule), []
     averaged = evaluation.average_views(model, augmentation)
     for split in ("train", "validation" if training.folds == 1 else "test"):
-        images = select_split(manifest, splits, split)
+        images = select_split(manifest, trained_on(splits, training.folds), split)
         rows = sample_one_per_patient(images, max_images=drift.max_images, seed=drift.seed)
         batches = enhanced_images.batches(rows["sha256"].tolist(), drift.batch_size)
         features = extract_features(averaged, rule, batches, n_images=len(rows))

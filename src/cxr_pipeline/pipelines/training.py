@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.splits import count_splits, member_splits, select_split
+from cxr_pipeline.data.splits import count_splits, member_splits, select_split, trained_on
 from cxr_pipeline.experiments.digests import table_digest
 from cxr_pipeline.framework.config import Augmentation, Folders, Network, Task, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
@@ -64,10 +64,9 @@ def fit_model(
 
 def _log_training_images(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task, training: Training) -> None:
     """Log digest and counts of the images that a network was trained on."""
-    if training.folds > 1:
-        splits = splits.assign(split=splits["split"].replace("validation", "train"))
-    images = select_split(manifest, splits, "train")[["sha256", *(f"label_{name}" for name in task.classes)]]
-    counts = count_splits(manifest, splits, tuple(task.classes))["train"]
+    seen = trained_on(splits, training.folds)
+    images = select_split(manifest, seen, "train")[["sha256", *(f"label_{name}" for name in task.classes)]]
+    counts = count_splits(manifest, seen, tuple(task.classes))["train"]
     runs.log_images("training", digest=table_digest(images), n_images=len(images), counts=counts)
 
 
