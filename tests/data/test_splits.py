@@ -92,7 +92,9 @@ def test_a_split_registry_without_folds_gets_them():
     former = assign(manifest)
     renewed = assign(manifest.iloc[1:].reset_index(drop=True), former.drop(columns="fold_order"))
     assert by_image(renewed) == by_image(former)
-    assert sorted(renewed["fold_order"].iloc[:-1]) == list(range(39))
+    assert sorted(renewed["fold_order"]) == list(range(40))
+    returned = assign(manifest, renewed)
+    assert sorted(returned["fold_order"]) == list(range(40))
 
 
 @settings(max_examples=12, deadline=None)

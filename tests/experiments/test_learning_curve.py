@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.experiments.learning_curve import (
     HALF_WIDTH,
     PowerLaw,
@@ -84,6 +85,16 @@ def test_predictions_agree_with_the_law_behind_the_measurements():
             covered.append(row["low"] <= LAW(row["n_images"]) <= row["high"])
     assert np.mean(covered) > 0.7
     assert sentence(found).startswith(f"With 1,280 training images, twice as many, the AUC would be {LAW(1280):.2f}")
+
+
+def test_sizes_without_an_auc_of_every_draw_are_left_out():
+    table = curve(LAW)
+    table.loc[table["size"] == 0, "auc"] = [0.5, 0.5, 0.5, 0.5, np.nan]
+    uneven = table[(table["size"] < 7) | (table["draw"] > 0)]
+    assert analysed(uneven)["n_images"] == round(NUMBERS[6])
+    assert analysed(uneven)["doubts"] == []
+    with pytest.raises(UserError, match="the folds have too few patients of a class"):
+        analysed(table.assign(auc=np.nan))
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,12 @@ def with_gone_images(images: pd.DataFrame, registry: pd.DataFrame) -> pd.DataFra
     names = pd.MultiIndex.from_frame(images[["source", "image"]])
     present = pd.MultiIndex.from_frame(registry[["source", "image"]].astype("str")).isin(names)
     gone = registry[~present & ~registry["sha256"].isin(images["sha256"]).to_numpy()]
-    table = pd.concat([images[list(COLUMNS)], gone[list(COLUMNS)]], ignore_index=True).fillna({"fold_order": 0})
+    table = pd.concat([images[list(COLUMNS)], gone[list(COLUMNS)]], ignore_index=True)
+    groups = group_ids(table)
+    orders = table["fold_order"].astype("float64").groupby(groups).transform("min")
+    if (unknown := orders.isna()).any():
+        orders[unknown] = pd.factorize(groups[unknown])[0] + (0 if unknown.all() else orders.max() + 1)
+    table["fold_order"] = orders
     return table.astype({**dict.fromkeys(COLUMNS, "str"), "fold_order": "int64"})
 
 

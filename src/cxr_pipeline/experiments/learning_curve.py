@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import ndtri
 
+from cxr_pipeline.common.errors import UserError
+
 Floats = NDArray[np.float64]
 
 # Predictions for this many times as many images.
@@ -76,7 +78,7 @@ def nested_subsets(groups: pd.Series, labels: pd.DataFrame, sizes: int, seed: in
 
 def fit_power_law(n_images: Floats, auc: Floats) -> PowerLaw:
     """Fit the law to the AUC at each number of images by least squares, with 0 <= a <= 1, b >= 0, 0.05 <= c <= 2."""
-    start = (min(float(auc.max()) + 0.02, 0.999), 0.5, 0.5)
+    start = (float(np.clip(auc.max() + 0.02, 0.001, 0.999)), 0.5, 0.5)
     fitted = least_squares(lambda law: law[0] - law[1] * n_images ** -law[2] - auc, start, bounds=_BOUNDS).x
     return PowerLaw(*map(float, fitted))
 
@@ -98,8 +100,14 @@ def analyse(curve: pd.DataFrame, *, prevalence: float, confidence: float, seed: 
         ``test_images``, the number of test images of different patients for which the interval of that AUC is
         `HALF_WIDTH` wide on each side; and ``doubts``, reasons not to trust the fit, empty if there are none.
     """
-    by_draw = curve.pivot_table(index="draw", columns="size", values="auc")
-    numbers = curve.groupby("size")["n_images"].mean().to_numpy(np.float64)
+    # Draws may differ in their number of sizes, and an AUC is undefined without both classes.
+    by_draw = curve.pivot_table(index="draw", columns="size", values="auc").dropna(axis="columns")
+    if by_draw.empty:
+        raise UserError(
+            "The learning curve has no number of patients for which the AUC of every draw is defined: the folds have "
+            "too few patients of a class. Add images, or use fewer draws: --params <task>.learning_curve.draws=2"
+        )
+    numbers = curve.groupby("size")["n_images"].mean()[by_draw.columns].to_numpy(np.float64)
     law = fit_power_law(numbers, by_draw.mean().to_numpy())
     rng, n_draws = np.random.default_rng(seed), len(by_draw)
     drawn = rng.integers(n_draws, size=(REPLICATES, n_draws))

@@ -89,8 +89,10 @@ def test_an_ensemble_has_its_cross_validation_beside_the_test_images(content, re
     page = read_page(render_report(ensemble))
     assert "691 training images, cross-validated" in page.html
     assert [row[-2:] for row in page.rows if "691" in row] == [["0.845 (0.814 to 0.872)"] * 2], page.rows
-    assert "AUC of the 2 networks, each on its own fold, is 0.811 to 0.931" in page.html
+    assert "AUC of 2 of the 2 networks, each on its own fold, is 0.811 to 0.931" in page.html
     assert "Cross-validation" not in render_report(content)
+    undefined = {**metrics, "cross_validation": {**measured, "auc_of_members": [None, None]}}
+    assert "each on its own fold" not in render_report(replace(ensemble, metrics=undefined))
 
 
 def test_the_tables_have_every_number_but_no_name_of_an_image(content, read_page):

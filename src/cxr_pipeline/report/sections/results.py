@@ -98,19 +98,19 @@ def _cross_validation(kind: Kind, metrics: Document) -> list[Section]:
         for name, of in ((trained, measured), ("test images", metrics))
     }
     aucs = [each for each in measured["auc_of_members"] if each is not None]
-    members = (
-        f"The {kind.auc} of the {len(aucs)} networks, each on its own fold, is {min(aucs):.3f} to {max(aucs):.3f}."
-    )
     explanation = (
         "In cross-validation, each training image is scored by the network that was not trained on it. With more "
         "images than the test set, these figures are less uncertain; they say how well one network of this kind does "
         "on new patients of the same sources. They are slightly optimistic, because the same images chose the epoch. "
-        "The test images chose nothing, and their figures are those of the whole ensemble."
+        "The test images chose no epoch and no threshold, and their figures are those of the whole ensemble."
     )
-    text = f"{explanation} {members}" if aucs else explanation
-    return [
-        Section("Cross-validation", [text, _compare("measured on", rows, ("n_images", "auc", "average_precision"))])
-    ]
+    if aucs:
+        explanation += (
+            f" The {kind.auc} of {len(aucs)} of the {measured['folds']} networks, each on its own fold, is "
+            f"{min(aucs):.3f} to {max(aucs):.3f}."
+        )
+    table = _compare("measured on", rows, ("n_images", "auc", "average_precision"))
+    return [Section("Cross-validation", [explanation, table])]
 
 
 def _by_source(metrics: Document) -> list[Section]:
