@@ -92,9 +92,8 @@ def _read(name: str, *, files: tuple[dict[str, Any], ...] = (), **fields: Any) -
 def fetched_collection(source: Path) -> Collection | None:
     """Return the collection that ``kedro fetch`` downloaded to the path of a source; None without a record of it."""
     for collection in read_collections().values():
-        parts = Path(collection.path).parts
-        if source.parts[-len(parts) :] == parts:
-            folder = collection.folder(source.parents[len(parts) - 1])
+        if source.match(collection.path):
+            folder = collection.folder(source.parents[len(Path(collection.path).parts) - 1])
             if any(_record_file(folder, file).exists() for file in collection.files):
                 return collection
     return None

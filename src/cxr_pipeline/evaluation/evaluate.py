@@ -25,7 +25,7 @@ from cxr_pipeline.evaluation.intervals import (
     mean_estimate,
     number_patients,
 )
-from cxr_pipeline.evaluation.metrics import HEADLINE, METRICS, draw_weights, nanmean, percentile_interval
+from cxr_pipeline.evaluation.metrics import HEADLINE, METRICS, draw_weights, mean_auc, nanmean, percentile_interval
 from cxr_pipeline.evaluation.score_tables import Scores, columns_of, decide, patients_of
 
 # The row of the classification report with the means over the outputs; no class may have this name.
@@ -174,7 +174,11 @@ def cross_validation(validation: pd.DataFrame, rule: DecisionRule, **settings: A
     if len(members) < 2:
         return {}
     measured = evaluate(decided, **settings)
-    aucs = [evaluate(images, **settings)["metrics"]["auc"]["value"] for images in members]
+    outputs = settings["outputs"]
+    aucs = [
+        float(mean_auc(columns_of(each, "true", outputs)[np.newaxis], columns_of(each, "probability", outputs))[0])
+        for each in members
+    ]
     return {
         "cross_validation": {
             "folds": len(members),
@@ -182,7 +186,7 @@ def cross_validation(validation: pd.DataFrame, rule: DecisionRule, **settings: A
             "n_patients": measured["n_patients"],
             "metrics": _ranking(measured["metrics"]),
             "per_class": {name: _ranking(metrics) for name, metrics in measured["per_class"].items()},
-            "auc_of_members": aucs,
+            "auc_of_members": [None if math.isnan(auc) else auc for auc in aucs],
         }
     }
 

@@ -9,7 +9,6 @@ import pandas as pd
 
 from cxr_pipeline.common.progress import track
 from cxr_pipeline.data.images.store import PreparedImages
-from cxr_pipeline.data.resampling import plan_sampling, rarest_class
 from cxr_pipeline.data.splits import group_ids, member_splits, select_split
 from cxr_pipeline.experiments import learning_curve as curves
 from cxr_pipeline.framework.config import (
@@ -44,9 +43,6 @@ def train_subsets(
 
     The last epoch is measured, because the choice of the best would be optimistic, more so with few images.
     """
-    from cxr_pipeline.training.fitting import fit
-    from cxr_pipeline.training.image_sets import image_sets
-
     labels = [f"label_{name}" for name in task.classes]
     trainings = []
     for draw, member_split in enumerate(member_splits(splits, learning_curve.draws)):
@@ -60,19 +56,9 @@ def train_subsets(
         if not learning_curve.full:
             changes["fine_tuning"] = training.fine_tuning.model_copy(update={"epochs": 0})
         settings = training.model_copy(update=changes)
-        plan = plan_sampling(rows.assign(y=rarest_class(rows[labels])), **resampling.model_dump())
-        train, validation = image_sets(enhanced_images, manifest, member_split, plan, outputs=task.outputs)
-        _, history = fit(
-            model=model.build(size=enhanced_images.recipe.size, task=task, training=settings, raw=folders.raw),
-            train=train,
-            validation=validation,
-            settings=settings,
-            exclusive=task.exclusive,
-            augmentation=augmentation.model_dump(),
-            features=folders.features,
-            checkpoints=folders.checkpoints,
-            on_epoch=lambda row: None,
-        )
+        data = (enhanced_images, manifest, member_split, resampling.plan_epoch(rows, task))
+        about: dict[str, Any] = {"task": task, "augmentation": augmentation, "folders": folders}
+        _, history = settings.fit(model, *data, **about, on_epoch=lambda row: None)
         auc = float(history["val_auc"].iloc[-1])
         patients = int(group_ids(rows).nunique())
         logger.info("Draw %d, %d images of %d patients: AUC %.3f", draw + 1, len(rows), patients, auc)

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from cxr_pipeline.data import resampling as plans
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import member_splits, select_split
 from cxr_pipeline.framework.config import Augmentation, Resampling, Task, Training
@@ -18,8 +17,7 @@ def plan_sampling(
     plan = []
     for member, member_split in enumerate(member_splits(splits, training.folds), start=1):
         rows = select_split(manifest, member_split, "train")
-        classes = plans.rarest_class(rows[[f"label_{name}" for name in task.classes]])
-        plan.append(plans.plan_sampling(rows.assign(y=classes), **resampling.model_dump()).assign(member=member))
+        plan.append(resampling.plan_epoch(rows, task).assign(member=member))
     return pd.concat(plan, ignore_index=True)
 
 

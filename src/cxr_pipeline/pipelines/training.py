@@ -28,8 +28,6 @@ def fit_model(
 ) -> tuple[Any, pd.DataFrame]:
     """Train the network and log each epoch to MLflow."""
     from cxr_pipeline.training.checkpoints import run_epoch_callback
-    from cxr_pipeline.training.fitting import fit
-    from cxr_pipeline.training.image_sets import image_sets
     from cxr_pipeline.training.networks.ensemble import combine
     from cxr_pipeline.training.phases import shared_layer
 
@@ -44,18 +42,9 @@ def fit_model(
             logger.info("Training network %d of %d.", member, training.folds)
         settings = training.model_copy(update={"seed": training.seed + member - 1})
         plan = sampling_plan[sampling_plan["member"] == member]
-        train, validation = image_sets(enhanced_images, manifest, member_split, plan, outputs=task.outputs)
-        network, history = fit(
-            model=model.build(size=enhanced_images.recipe.size, task=task, training=settings, raw=folders.raw),
-            train=train,
-            validation=validation,
-            settings=settings,
-            exclusive=task.exclusive,
-            augmentation=augmentation.model_dump(),
-            features=folders.features,
-            checkpoints=folders.checkpoints,
-            on_epoch=on_epoch,
-        )
+        data = (enhanced_images, manifest, member_split, plan)
+        about: dict[str, Any] = {"task": task, "augmentation": augmentation, "folders": folders}
+        network, history = settings.fit(model, *data, **about, on_epoch=on_epoch)
         networks.append(network)
         histories.append(history.assign(member=member))
     _log_training_images(manifest, splits, task, training)

@@ -66,6 +66,14 @@ class Table:
         return cls(columns, [[row.get(name, "") for name in columns] for row in found], style)
 
     @classmethod
+    def of_labelled(
+        cls, heading: str, rows: Mapping[str, Mapping[str, Any]], names: Iterable[str], style: str = "measured"
+    ) -> Table:
+        """Make a table of rows by label, with the columns ``names``."""
+        named = [{heading: label, **{words(name): row.get(name) for name in names}} for label, row in rows.items()]
+        return cls.of_rows(named, style=style)
+
+    @classmethod
     def of_frame(cls, frame: pd.DataFrame | None, *, style: str = "") -> Table | None:
         """Make a table of a data frame, with its index as the first column if it has names; null is left blank."""
         if frame is None:

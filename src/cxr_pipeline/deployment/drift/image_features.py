@@ -88,9 +88,10 @@ class FeatureExtractor:
         from cxr_pipeline.training.networks.views import network_of
 
         network = network_of(model)
-        # The features are those of the image itself, the scores means over all views.
-        self._network = keras.Model(network.inputs, [network.get_layer(POOLED).output, network.outputs[0]])
-        self._averaged = None if network is model else model
+        features = network.get_layer(POOLED).output
+        if network is not model:  # the scores are means over several views, the features those of the image itself
+            features = keras.Model(network.inputs[0], features)(model.inputs[0])
+        self._network = keras.Model(model.inputs, [features, model.outputs[0]])
         self._rule = rule
         self.dtype = np.dtype(
             [
@@ -104,10 +105,7 @@ class FeatureExtractor:
         """Return the features, ``dtype`` [n], and the scores [n, k] of images, uint8 [n, size, size]."""
         features = np.empty(len(images), self.dtype)
         features["statistics"] = image_statistics(images)
-        inputs = images[..., np.newaxis]
-        features["features"], scores = self._network.predict_on_batch(inputs)
-        if self._averaged is not None:
-            scores = self._averaged.predict_on_batch(inputs)
+        features["features"], scores = self._network.predict_on_batch(images[..., np.newaxis])
         features["probability"] = self._rule.apply(np.asarray(scores, np.float64)).probability
         return features, scores
 

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pandas as pd
 from pydantic import BeforeValidator, ConfigDict, Field, RootModel, model_validator
 
 from cxr_pipeline.data.images.morphology import OPERATIONS
+from cxr_pipeline.data.resampling import plan_sampling, rarest_class
 from cxr_pipeline.data.sources import LAYOUTS, Listing
 from cxr_pipeline.data.sources.labels import LabelMap
 from cxr_pipeline.data.sources.pseudonyms import hide_patients
@@ -256,3 +258,8 @@ class Resampling(Parameters):
     max_repeat: Annotated[int, Field(ge=1)] | None = None
     within_sources: bool = False
     seed: Seed
+
+    def plan_epoch(self, images: pd.DataFrame, task: Task) -> pd.DataFrame:
+        """Plan an epoch of rows of the manifest, balanced by the rarest class of each."""
+        classes = rarest_class(images[[f"label_{name}" for name in task.classes]])
+        return plan_sampling(images.assign(y=classes), **self.model_dump())

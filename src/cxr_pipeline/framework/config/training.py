@@ -1,15 +1,20 @@
 """Parameters of the network, its training with augmentation, the sanity checks, decision rules and evaluation."""
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import pandas as pd
 from pydantic import AfterValidator, Field, field_validator
 
-from cxr_pipeline.framework.config.data import Task
+from cxr_pipeline.framework.config.data import Folders, Task
 from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
 from cxr_pipeline.training.networks.weights import ARCHITECTURES, find_weights
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from cxr_pipeline.data.images.store import PreparedImages
 
 
 def _architecture(name: str) -> str:
@@ -92,6 +97,36 @@ class Training(Parameters, TrainingSettings):  # type: ignore[misc]
     """
 
     fine_tuning: FineTuning
+
+    def fit(
+        self,
+        network: Network,
+        images: "PreparedImages",
+        manifest: pd.DataFrame,
+        splits: pd.DataFrame,
+        sampling_plan: pd.DataFrame,
+        *,
+        task: Task,
+        augmentation: "Augmentation",
+        folders: Folders,
+        on_epoch: Callable[[dict[str, Any]], None],
+    ) -> tuple[Any, pd.DataFrame]:
+        """Train one network on the images of a sampling plan; return it with its history, see `fitting.fit`."""
+        from cxr_pipeline.training.fitting import fit
+        from cxr_pipeline.training.image_sets import image_sets
+
+        train, validation = image_sets(images, manifest, splits, sampling_plan, outputs=task.outputs)
+        return fit(
+            model=network.build(size=images.recipe.size, task=task, training=self, raw=folders.raw),
+            train=train,
+            validation=validation,
+            settings=self,
+            exclusive=task.exclusive,
+            augmentation=augmentation.model_dump(),
+            features=folders.features,
+            checkpoints=folders.checkpoints,
+            on_epoch=on_epoch,
+        )
 
 
 class Augmentation(Parameters):

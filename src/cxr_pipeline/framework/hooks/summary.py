@@ -64,11 +64,8 @@ class Summary:
             lines += first_models(catalog.load("leaderboard"))
         if f"{task}.scoring_record" in outputs:
             lines.append(_counts(catalog.load(f"{task}.scoring_record")))
-        if {
-            f"{task}.source_counts",
-            f"{task}.quarantine",
-            f"{task}.splits",
-        } <= outputs and f"{task}.report" not in outputs:
+        prepared = {f"{task}.{name}" for name in ("source_counts", "quarantine", "splits")}
+        if prepared <= outputs and f"{task}.report" not in outputs:
             lines.append(_images(task, catalog))
         if f"{task}.report" in outputs:
             metrics, version = catalog.load(f"{task}.metrics"), catalog.load(f"{task}.model_version")

@@ -81,9 +81,8 @@ def _train(trial: optuna.Trial, run: TaskRun, selector: EpochSelector) -> float:
 
     with epoch_callback(report):
         cell.execute(run)
-    value = (
-        float(selector.select_rows(pd.DataFrame(history))[selector.monitor].mean(skipna=False)) if history else math.nan
-    )
+    selected = selector.select_rows(pd.DataFrame(history))[selector.monitor] if history else pd.Series([math.nan])
+    value = float(selected.mean(skipna=False))
     if math.isnan(value):
         raise UserError(f"{selector.monitor} is not defined in any epoch on these validation images.")
     return value

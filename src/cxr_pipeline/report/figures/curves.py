@@ -103,12 +103,12 @@ def training_curves(history: pd.DataFrame, *, selected: Sequence[int]) -> bytes:
                 named = label if member == 1 else None
                 axes.plot(epochs["epoch"], epochs[column], fmt, markersize=4, color=color, label=named)
         _shade_phases(history, upper, lower)
-        chosen = f"selected: epoch {', '.join(str(epoch) for epoch in sorted(set(selected)))}"
-        for axes, label in ((upper, None), (lower, chosen)):
-            for number, epoch in enumerate(sorted(set(selected))):
-                named = label if number == 0 else None
-                axes.axvline(epoch, color="black", linestyle=":", linewidth=1.5, label=named)
-            axes.legend(loc="best")
+        marked = sorted(set(selected))
+        for axes in (upper, lower):
+            lines = [axes.axvline(epoch, color="black", linestyle=":", linewidth=1.5) for epoch in marked]
+        lines[0].set_label(f"selected: epoch {', '.join(map(str, marked))}")
+        upper.legend(loc="best")
+        lower.legend(loc="best")
         upper.set(ylabel="loss")
         lower.set(ylabel="validation AUC", xlabel="epoch")
         lower.set_xlim(history["epoch"].min() - 0.6, history["epoch"].max() + 0.6)

@@ -32,6 +32,7 @@ from cxr_pipeline.report.formatting import (
 from cxr_pipeline.report.kinds import kind_of
 from cxr_pipeline.report.page import RESEARCH, Block, Page, Section, Table, Verdict
 from cxr_pipeline.report.sections import data, results
+from cxr_pipeline.report.sections.decision_rule import decision_rule
 from cxr_pipeline.report.warnings import majority, poor_auc
 
 PARAMETERS = (
@@ -65,7 +66,7 @@ def _page(content: ReportContent, title: str, intro: str) -> Page:
         Section.warnings(content.warnings),
         results.performance(content),
         data.use(content),
-        results.decision_rule(content.decision_rule),
+        decision_rule(content.decision_rule),
         results.subgroups(content.subgroups),
         results.heat_maps(content),
         data.data(content),

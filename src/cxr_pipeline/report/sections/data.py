@@ -3,7 +3,7 @@
 from cxr_pipeline.report.content import ReportContent
 from cxr_pipeline.report.formatting import Document, join, plural, sources_named, wording, words
 from cxr_pipeline.report.page import Block, Section, Table
-from cxr_pipeline.report.sections.results import fitted_parts
+from cxr_pipeline.report.sections.decision_rule import fitted_parts
 
 UNKNOWN = "unknown"
 

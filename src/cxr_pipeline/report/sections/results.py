@@ -1,15 +1,11 @@
-"""Sections on the performance on the test images, the decision rule, subgroups and heat maps."""
+"""Sections on the performance on the test images, subgroups and heat maps."""
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cxr_pipeline.evaluation.decision_rule import ARGMAX
 from cxr_pipeline.evaluation.subgroups import ATTRIBUTES, MEASURES
 from cxr_pipeline.report.content import HEATMAPS, TRAINING, ReportContent
 from cxr_pipeline.report.formatting import (
     Document,
-    as_text,
-    as_yaml,
     join,
     measure,
     of_100,
@@ -21,14 +17,13 @@ from cxr_pipeline.report.formatting import (
 )
 from cxr_pipeline.report.kinds import Kind
 from cxr_pipeline.report.page import Block, Section, Table
-from cxr_pipeline.report.warnings import calibrations
+from cxr_pipeline.report.sections.decision_rule import in_words
 
 RATES = ("sensitivity", "specificity", "precision", "f1")
 PER_CLASS = ("n_positive", "n_known", "threshold", "auc", "average_precision", *RATES)
 POLICIES = ("threshold", "accuracy", "balanced_accuracy", *RATES)
 PER_SOURCE = ("n_images", "auc", *POLICIES[1:])
 PER_GROUP = ("n_images", "n_patients", "classes", "prevalence", *MEASURES)
-PER_RULE = ("threshold", "calibration", "policy_met", "message", "n_images", "n_positive")
 LOCALISATION = ("n_images", "n_boxes", "pointing_game", "pointing_game_centred", "pointing_game_random",
                 "heat_in_box", "heat_in_box_centred", "box_area")  # fmt: skip
 # If heat maps of randomised weights correlate this much with the model's own, these do not depend on the weights.
@@ -85,7 +80,7 @@ def _by_class(metrics: Document) -> Table | None:
         name: {**metrics["support"][name], "threshold": metrics["thresholds"][name], **measures}
         for name, measures in metrics["per_class"].items()
     }
-    return _compare("class", rows, PER_CLASS) if len(rows) > 1 else None
+    return Table.of_labelled("class", rows, PER_CLASS) if len(rows) > 1 else None
 
 
 def _cross_validation(kind: Kind, metrics: Document) -> list[Section]:
@@ -109,7 +104,7 @@ def _cross_validation(kind: Kind, metrics: Document) -> list[Section]:
             f" The {kind.auc} of {len(aucs)} of the {measured['folds']} networks, each on its own fold, is "
             f"{min(aucs):.3f} to {max(aucs):.3f}."
         )
-    table = _compare("measured on", rows, ("n_images", "auc", "average_precision"))
+    table = Table.of_labelled("measured on", rows, ("n_images", "auc", "average_precision"))
     return [Section("Cross-validation", [explanation, table])]
 
 
@@ -124,7 +119,7 @@ def _by_source(metrics: Document) -> list[Section]:
         for name in metrics["per_class"]
     ]
     return [
-        Section("Metrics by source", [_compare("source", rows, PER_SOURCE)]),
+        Section("Metrics by source", [Table.of_labelled("source", rows, PER_SOURCE)]),
         Section("AUC by class and source", [Table.of_rows(areas, style="measured") if len(areas) > 1 else None]),
     ]
 
@@ -132,91 +127,9 @@ def _by_source(metrics: Document) -> list[Section]:
 def _by_policy(metrics: Document) -> Table:
     rows = {}
     for row in metrics.get("policies") or []:
-        name = _in_words(row["policy"], "rule") + " (chosen)" * bool(row.get("chosen"))
+        name = in_words(row["policy"], "rule") + " (chosen)" * bool(row.get("chosen"))
         rows[name] = {"threshold": list(row["thresholds"].values()), **row["metrics"]}
-    return _compare("policy", rows, POLICIES)
-
-
-def decision_rule(rule: Document) -> Section:
-    """Show how thresholds were chosen and probabilities calibrated, for each class if there are several thresholds."""
-    calibrated = {name: _in_words(each, "method") for name, each in calibrations(rule).items()}
-    facts = {
-        "kind of task": words(rule["kind"]),
-        "classes": rule["classes"],
-        "threshold policy": _in_words(rule["policy"], "rule"),
-        "policy met": rule["policy_met"],
-        words("message"): rule["message"],
-        "validation images": rule["fitted_on"]["n_images"],
-        "positive validation images": rule["fitted_on"].get("n_positive"),
-        "threshold": None if "per_class" in rule else list(rule["thresholds"].values()),
-        "calibration": calibrated.get(""),
-    }
-    has_thresholds = rule["policy"]["rule"] != ARGMAX
-    rows = {
-        name: {"calibration": calibrated.get(name)}
-        | ({"threshold": rule["thresholds"][name], **each} if has_thresholds else {})
-        for name, each in rule.get("per_class", {}).items()
-        if has_thresholds or name in calibrated
-    }
-    blocks: list[Block] = [
-        f"{_thresholds(rule)} {_calibration(rule)} The rule is stored with the model and does not change.",
-        Table.of_pairs({name: value for name, value in facts.items() if value is not None}, style="long"),
-        _compare("class", rows, PER_RULE, "long"),
-    ]
-    items = "CLAIM 28; TRIPOD+AI 12, 15, 23"
-    return Section("Decision rule and calibration", blocks, items=items, anchor="decision-rule")
-
-
-def _in_words(parameters: Document, name: str) -> str:
-    """Write a policy or a calibration with its values: ``"Platt scaling (slope 0.8883)"``."""
-    values = {key: as_yaml(value) if isinstance(value, float) else as_text(value) for key, value in parameters.items()}
-    # A message is among the warnings.
-    values = {key: text for key, text in values.items() if text and key != "message"}
-    method = words(values.pop(name))
-    return f"{method} ({', '.join(f'{key} {text}' for key, text in values.items())})" if values else method
-
-
-def fitted_parts(rule: Document) -> list[str]:
-    """Name the parts of a rule that were fitted on validation images."""
-    n_outputs = len(rule["thresholds"])
-    fitted = {
-        "the calibration": any(each["method"] != "none" for each in calibrations(rule).values()),
-        f"the threshold{'s' * (n_outputs > 1)}": len(_unfitted(rule)) < n_outputs,
-    }
-    return [part for part, applies in fitted.items() if applies]
-
-
-def _thresholds(rule: Document) -> str:
-    """Say how thresholds were chosen."""
-    if not_fitted := wording()["not_fitted"].get(rule["policy"]["rule"]):
-        return str(not_fitted)
-    unfitted = _unfitted(rule)
-    if len(unfitted) == len(rule["thresholds"]):
-        return "No threshold was fitted, because the validation images are all positive or all negative."
-    but = f", except for {join(unfitted)}, whose validation images are all positive or all negative" if unfitted else ""
-    return f"Thresholds were fitted on validation images{but}."
-
-
-def _unfitted(rule: Document) -> list[str]:
-    """Name the outputs without a fitted threshold; one needs positive and negative validation images."""
-    if rule["policy"]["rule"] in wording()["not_fitted"]:
-        return list(rule["thresholds"])
-    fitted_on: Document = rule.get("per_class") or dict.fromkeys(rule["thresholds"], rule["fitted_on"])
-    return [name for name, each in fitted_on.items() if not 0 < each["n_positive"] < each["n_images"]]
-
-
-def _calibration(rule: Document) -> str:
-    """Say how probabilities are calibrated."""
-    fitted = calibrations(rule)
-    methods = sorted({words(each["method"]) for each in fitted.values() if each["method"] != "none"})
-    if not methods:
-        return "Probabilities are not calibrated: they are the outputs of the network and may differ from frequencies."
-    failed = [name for name, each in fitted.items() if each["method"] == "none"]
-    but = f", except for {join(failed)}, where the fit was not possible" if failed else ""
-    return (
-        f"Probabilities are calibrated with {join(methods)}, fitted on validation images{but}. They are not valid at "
-        "another prevalence."
-    )
+    return Table.of_labelled("policy", rows, POLICIES)
 
 
 def subgroups(evaluated: Document) -> Section:
@@ -246,7 +159,7 @@ def subgroups(evaluated: Document) -> Section:
         f"Unknown and left out: {join(partly)}.": partly,
     }
     text = [sentence for sentence, applies in sentences.items() if applies]
-    blocks: list[Block] = [*text, _compare("group", rows, PER_GROUP)]
+    blocks: list[Block] = [*text, Table.of_labelled("group", rows, PER_GROUP)]
     return Section("Subgroups", blocks, items="CLAIM 30, 34; TRIPOD+AI 14, 23a", anchor="subgroups")
 
 
@@ -274,7 +187,7 @@ def heat_maps(content: ReportContent) -> Section:
         f"Heat maps were computed with {explained['method']} at the layer “{explained['layer']}”.",
         _agreement(localised),
         _dependence(explained["randomised"]),
-        _compare("class", localised, LOCALISATION),
+        Table.of_labelled("class", localised, LOCALISATION),
         {name: png for name, png in content.figures.items() if name.startswith(HEATMAPS)},
     ]
     return Section("Heat maps", blocks, items="CLAIM 31", anchor="heatmaps")
@@ -306,9 +219,3 @@ def _dependence(randomised: Document) -> str:
         return f"The heat maps hardly change when the weights are shuffled {measured}: they do not explain the model."
     inside = "" if hits is None else f"; the maximum is then inside a box in {of_100(hits)} of 100 images"
     return f"The heat maps change when the weights are shuffled {measured}{inside}."
-
-
-def _compare(heading: str, rows: Mapping[str, Document], names: Iterable[str], style: str = "measured") -> Table:
-    """Make a table of rows by label, with the columns ``names``."""
-    named = [{heading: label, **{words(name): row.get(name) for name in names}} for label, row in rows.items()]
-    return Table.of_rows(named, style=style)

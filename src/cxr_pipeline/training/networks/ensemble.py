@@ -36,7 +36,7 @@ def combine(members: Sequence[keras.Model], shared: str) -> keras.Model:
 
 
 def members_of(model: keras.Model) -> list[keras.Model]:
-    """Return the networks of an ensemble, which share its layers; of another model, the model itself."""
+    """Return the networks of an ensemble, or of another model the only one; they consist of its layers."""
     mean = model.layers[-1]
     outputs = mean.input if mean.name == MEAN else model.outputs
     return [keras.Model(model.inputs[0], output, name=model.name) for output in outputs]
