@@ -1,6 +1,5 @@
 from importlib import metadata
 
-import h5py
 import pandas as pd
 import pytest
 from shipped import parameters_of
@@ -91,17 +90,3 @@ def test_image_digests_ignore_deleted_images_row_order_and_optionally_a_split():
     assert digest != digests.image_digests(report, splits.replace("validation", "train"))
     assert digest != digests.image_digests({**report, "data_digest": "e"}, splits)
     assert digests.image_digests(report, splits, without_split="test")["splits"] == digests.table_digest(splits.head(2))
-
-
-def test_weights_are_digested_by_content_for_every_network_of_a_search(tmp_path):
-    weights = []
-    for value in (0.0, 1.0):
-        with h5py.File(tmp_path / "own.weights.h5", "w") as file:
-            file["x"] = value
-        weights.append(digests.weights_digests({"name": "vgg16", "weights": "own.weights.h5"}, tmp_path))
-    assert len(weights[0]) == len(weights[1]) == 1
-    assert weights[0] != weights[1]
-    axis = {"choices": ["none", "own.weights.h5"]}
-    assert digests.weights_digests({"name": "vgg16", "weights": axis}, tmp_path) == [None, *weights[1]]
-    names = {"choices": ["vgg16", "small_cnn"]}
-    assert digests.weights_digests({"name": names, "weights": "none"}, tmp_path) == [None, None]

@@ -69,6 +69,15 @@ def test_unknown_patients_are_a_warning(metrics_of, data_report):
     assert not warnings.patients_unknown(metrics_of(), data_report())
 
 
+def test_test_images_that_pretraining_may_have_used_are_a_warning(data_report):
+    weights = {"weights": "chest.safetensors", "trained_on": ["nih", "chexpert"], "unlisted": ["images"]}
+    warning = warnings.pretrained_on_test_images({**data_report(), "pretraining": weights})
+    assert "chest.safetensors were trained on images of nih and chexpert, without a list of them" in warning
+    assert "Test images of the source images may be among them" in warning
+    assert not warnings.pretrained_on_test_images({**data_report(), "pretraining": {**weights, "unlisted": []}})
+    assert not warnings.pretrained_on_test_images(data_report())
+
+
 def test_few_images_or_patients_are_a_warning(counts):
     both = warnings.few_test_images(BINARY, counts(nofinding=29, effusion=0))
     assert "Few test images: 0 labelled effusion and 29 labelled nofinding." in both

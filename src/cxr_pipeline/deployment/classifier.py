@@ -23,7 +23,7 @@ Image = np.ndarray[Any, np.dtype[np.uint8]]
 # An image, uint8 [size, size], or why it could not be prepared.
 Prepared = Image | ImageRefused
 
-_MODEL_FILE = "model.keras"
+MODEL_FILE = "model.keras"
 _SETTINGS_FILE = "classifier.json"
 _ADVICE = "Name a model of this task, or null for the champion."
 
@@ -111,7 +111,7 @@ class ImageClassifier:
         import keras
 
         folder.mkdir(parents=True)
-        keras.Model(self.model.inputs, self.model.outputs, name=self.model.name).save(folder / _MODEL_FILE)
+        keras.Model(self.model.inputs, self.model.outputs, name=self.model.name).save(folder / MODEL_FILE)
         settings = {
             "recipe": self.recipe.to_dict(),
             "decision_rule": self.decision_rule.to_dict(),
@@ -131,7 +131,7 @@ class ImageClassifier:
 
         settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
         classifier = cls(
-            model=keras.models.load_model(folder / _MODEL_FILE, compile=False, safe_mode=True),
+            model=keras.models.load_model(folder / MODEL_FILE, compile=False, safe_mode=True),
             recipe=Recipe(**settings["recipe"]),
             decision_rule=rule_from_dict(settings["decision_rule"]),
             provenance=settings["provenance"],

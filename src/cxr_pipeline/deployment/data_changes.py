@@ -207,20 +207,28 @@ def find_moved(registry: pd.DataFrame, assigned: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_unseen(test: pd.DataFrame, used: pd.DataFrame, registry: pd.DataFrame, *, version: str) -> None:
-    """Raise `UserError` if a version was trained on ``test`` images, or on other images of their patients.
-
-    The images that it ``used`` are from `images_used`; their patients are taken from the split registry.
-    """
-    learned = used.loc[used["split"].isin(LEARNED), "sha256"]
-    patients = group_ids(registry)[registry["sha256"].isin(learned).to_numpy()]
-    seen = test["sha256"].isin(learned).to_numpy() | group_ids(test).isin(patients).to_numpy()
-    if seen.any():
+    """Raise `UserError` if a version was trained on ``test`` images, or on other images of their patients."""
+    if n_seen := int(learned_from(test, used, registry).sum()):
         raise UserError(
-            f"{version} cannot be compared on these test images: it was trained on {seen.sum()} of {len(test)} of "
+            f"{version} cannot be compared on these test images: it was trained on {n_seen} of {len(test)} of "
             "them, or on other images of their patients. The split registry was replaced since its training. Restore "
             "the earlier splits.parquet from former_splits/; or remove the alias champion from it, so that the next "
             "version is promoted on the floors only."
         )
+
+
+def learned_from(test: pd.DataFrame, used: pd.DataFrame, registry: pd.DataFrame) -> "pd.Series[bool]":
+    """Return for each of the ``test`` images whether a version was trained on it, or on others of its patient.
+
+    The images that the version ``used`` are from `images_used`; their patients are taken from the split registry and,
+    if both tables have hashed patients, compared by `PATIENT`.
+    """
+    learned = used[used["split"].isin(LEARNED)]
+    patients = group_ids(registry)[registry["sha256"].isin(learned["sha256"]).to_numpy()]
+    seen = test["sha256"].isin(learned["sha256"]) | group_ids(test).isin(patients)
+    if PATIENT in test and PATIENT in learned:
+        seen |= test[PATIENT].notna() & test[PATIENT].isin(learned[PATIENT].dropna())
+    return seen
 
 
 def label_columns(table: pd.DataFrame) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +10,7 @@ import pandas as pd
 import cxr_pipeline
 from cxr_pipeline.common.mappings import flatten, json_digest
 from cxr_pipeline.data.images import recipe
-from cxr_pipeline.training.networks.weights import content_digest, is_pretrained
+from cxr_pipeline.training.networks.weights import is_pretrained
 from cxr_pipeline.training.settings import training_versions
 
 # Parameters of a task that do not affect any result.
@@ -25,7 +23,7 @@ AFTER_TRAINING = ("evaluation", "thresholds")
 # Parameters that, with the augmentation, determine the features of a frozen backbone.
 FEATURES = (
     *("resolution.size", "resolution.mode", "morphology"),
-    *("model.name", "model.weights", "model.pooling", "training.fine_tuning.cut"),
+    *("model.name", "model.weights", "model.normalisation", "model.pooling", "training.fine_tuning.cut"),
 )
 
 
@@ -65,17 +63,6 @@ def image_digests(
     # Removed images, which keep their split, come last.
     images = splits.head(data_report["n_images"])
     return {"data": data_report["data_digest"], "splits": table_digest(images[images["split"] != without_split])}
-
-
-def weights_digests(model: Mapping[str, Any], raw: Path) -> list[str | None]:
-    """Return the `content_digest` of each pretrained network that a run, or a trial of a search, starts from.
-
-    A parameter of the network that is searched over has ``choices``. `UserError` if a file is missing or damaged.
-    """
-    names, weights = (
-        value["choices"] if isinstance(value, Mapping) else [value] for value in (model["name"], model["weights"])
-    )
-    return [content_digest(*network, raw) for network in itertools.product(names, weights)]
 
 
 def fine_tunes(parameters: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from cxr_pipeline.experiments import cells, digests
 from cxr_pipeline.experiments.jobs import Job, run_jobs
 from cxr_pipeline.experiments.task_run import MODULE, TaskRun
 from cxr_pipeline.framework.config import Ablation, Evaluation, Folders, Parallel, Task, Training
+from cxr_pipeline.framework.config.network import weights_digests
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.figures.intervals import draw_cells
 from cxr_pipeline.report.pages.ablation import render_ablation
@@ -38,7 +39,7 @@ def run_cells(
     first_names: dict[str, str] = {}
     for name, changes in overrides.items():
         parameters = lay_over(current_run.parameters, changes)
-        data = {**images, "weights": digests.weights_digests(parameters["model"], folders.raw)}
+        data = {**images, "weights": weights_digests(parameters["model"], folders.raw)}
         digest = digests.result_digest(parameters, **data)
         folder = cells.cell_folder(parent, first_names.setdefault(digest, name), digest)
         cell = current_run.child(name, folder=folder, to_output="metrics", overrides=changes)

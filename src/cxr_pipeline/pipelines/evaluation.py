@@ -30,14 +30,21 @@ def score_test(
     enhanced_images: PreparedImages,
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
+    pretraining: Mapping[str, Any],
     task: Task,
     augmentation: Augmentation,
     evaluation: Evaluation,
 ) -> pd.DataFrame:
-    """Score the test images and apply the frozen decision rule."""
+    """Score the test images that were not seen in pretraining, and apply the frozen decision rule."""
     averaged = evaluation.average_views(model, augmentation)
-    scores = predict_scores(averaged, enhanced_images, select_split(manifest, splits, "test"), task.outputs)
+    images = _unseen(select_split(manifest, splits, "test"), pretraining)
+    scores = predict_scores(averaged, enhanced_images, images, task.outputs)
     return decide(scores, rule_from_dict(decision_rule))
+
+
+def _unseen(images: pd.DataFrame, pretraining: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the images without the test images that were seen in pretraining."""
+    return images[~images["sha256"].isin(pretraining.get("seen", []))]
 
 
 def measure_test(
@@ -45,6 +52,7 @@ def measure_test(
     test_scores: pd.DataFrame,
     decision_rule: Mapping[str, Any],
     data_report: Mapping[str, Any],
+    pretraining: Mapping[str, Any],
     task: Task,
     thresholds: Thresholds,
     evaluation: Evaluation,
@@ -67,6 +75,7 @@ def measure_test(
         **evaluate_policies(validation_scores, test_scores, rule, policies, chosen=chosen, **settings),
         **cross_validation(validation_scores, rule, **settings),
         "views": evaluation.views,
+        "n_seen_in_pretraining": len(pretraining.get("seen", [])),
     }
     runs.log_summary(metrics, data_digest=data_report["data_digest"])
     return metrics
@@ -91,6 +100,7 @@ def find_warnings(
     decision_rule: Mapping[str, Any],
     data_report: Mapping[str, Any],
     confounding: Mapping[str, Any],
+    pretraining: Mapping[str, Any],
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
     task: Task,
@@ -102,8 +112,8 @@ def find_warnings(
         {"kind": task.kind, "classes": classes},
         metrics,
         decision_rule,
-        {**data_report, "confounding": confounding},
-        count_splits(manifest, trained_on(splits, training.folds), classes),
+        {**data_report, "confounding": confounding, "pretraining": pretraining},
+        count_splits(_unseen(manifest, pretraining), trained_on(splits, training.folds), classes),
     )
 
 

@@ -8,7 +8,8 @@ import pandas as pd
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import count_splits, member_splits, select_split, trained_on
 from cxr_pipeline.experiments.digests import table_digest
-from cxr_pipeline.framework.config import Augmentation, Folders, Network, Task, Training
+from cxr_pipeline.framework.config import Augmentation, Folders, Network, Sources, Task, Training
+from cxr_pipeline.framework.pretraining import describe_pretraining
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.tracking import runs
 
@@ -20,17 +21,19 @@ def fit_model(
     manifest: pd.DataFrame,
     splits: pd.DataFrame,
     sampling_plan: pd.DataFrame,
+    sources: Sources,
     task: Task,
     model: Network,
     training: Training,
     augmentation: Augmentation,
     folders: Folders,
-) -> tuple[Any, pd.DataFrame]:
-    """Train the network and log each epoch to MLflow."""
+) -> tuple[Any, pd.DataFrame, dict[str, Any]]:
+    """Train the network and log each epoch to MLflow; stop before that if pretraining used the test images."""
     from cxr_pipeline.training.checkpoints import run_epoch_callback
     from cxr_pipeline.training.networks.ensemble import combine
     from cxr_pipeline.training.phases import shared_layer
 
+    pretraining = describe_pretraining(model, manifest, splits, sources=sources, folders=folders)
     networks, histories = [], []
     for member, member_split in enumerate(member_splits(splits, training.folds), start=1):
 
@@ -48,7 +51,8 @@ def fit_model(
         networks.append(network)
         histories.append(history.assign(member=member))
     _log_training_images(manifest, splits, task, training)
-    return combine(networks, shared_layer(networks[0], training)), pd.concat(histories, ignore_index=True)
+    ensemble = combine(networks, shared_layer(networks[0], training))
+    return ensemble, pd.concat(histories, ignore_index=True), pretraining
 
 
 def _log_training_images(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task, training: Training) -> None:
@@ -61,4 +65,4 @@ def _log_training_images(manifest: pd.DataFrame, splits: pd.DataFrame, task: Tas
 
 def create_pipeline() -> Pipeline:
     """Create the stage from prepared images and the sampling plan to a fitted model."""
-    return stage("training", node(fit_model, ["model", "history"]))
+    return stage("training", node(fit_model, ["model", "history", "pretraining"]))

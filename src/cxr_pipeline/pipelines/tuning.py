@@ -16,6 +16,7 @@ from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.experiments import digests
 from cxr_pipeline.experiments.task_run import TaskRun
 from cxr_pipeline.framework.config import Folders, Parallel, Task, Training, Tuning
+from cxr_pipeline.framework.config.network import weights_digests
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.formatting import words
 from cxr_pipeline.report.pages.tuning import draw_tuning, render_tuning
@@ -80,7 +81,7 @@ def plan_study(
 
     parameters = lay_over(current_run.parameters, lay_over({"training": {"folds": tuning.folds}}, nest(tuning.space)))
     images = digests.image_digests(data_report, splits, without_split="test")
-    weights = digests.weights_digests(parameters["model"], folders.raw)
+    weights = weights_digests(parameters["model"], folders.raw)
     digest = digests.result_digest(parameters, without=digests.AFTER_TRAINING, **images, weights=weights)
     file = (folders.outputs / "studies.db").absolute()
     return StudyPlan(

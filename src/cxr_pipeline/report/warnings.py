@@ -29,6 +29,7 @@ def warnings(
         poor_auc(kind, metrics),
         kind.collapsed(metrics),
         confounded(data_report),
+        pretrained_on_test_images(data_report),
         majority(metrics),
         chance_classes(metrics),
         policy_missed(decision_rule),
@@ -74,6 +75,18 @@ def confounded(data_report: Document) -> str:
     return (
         f"Source and class are confounded: {join(alone)}. The model may recognise the hospital instead of the disease. "
         "Rely on the results of each source, not on those of all sources together."
+    )
+
+
+def pretrained_on_test_images(data_report: Document) -> str:
+    """Warn of sources whose test images may have been seen in pretraining, because no list says which were."""
+    pretraining = data_report.get("pretraining", {})
+    if not pretraining.get("unlisted"):
+        return ""
+    collections, sources = join(pretraining["trained_on"]), join(pretraining["unlisted"])
+    return (
+        f"The weights {pretraining['weights']} were trained on images of {collections}, without a list of them. Test "
+        f"images of the source {sources} may be among them, which would make all figures too good."
     )
 
 

@@ -16,7 +16,7 @@ import cxr_pipeline
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.files import explain_damage
 from cxr_pipeline.common.mappings import hide_passwords
-from cxr_pipeline.deployment.classifier import ImageClassifier
+from cxr_pipeline.deployment.classifier import MODEL_FILE, ImageClassifier
 from cxr_pipeline.report.formatting import shorten
 from cxr_pipeline.report.pages.report import short_card
 from cxr_pipeline.tracking import runs
@@ -159,13 +159,29 @@ def description_of(version: ModelVersion) -> str:
 
 def load_classifier(uri: str) -> ImageClassifier:
     """Load the classifier of a version; it runs the code of this package, not the copy registered with the version."""
+    with (
+        _downloaded(uri) as files,
+        explain_damage(f"The model {uri} in MLflow", "Restore a copy of its artifacts, or train it again."),
+    ):
+        return ImageClassifier.load(files)
+
+
+@contextmanager
+def keras_file(uri: str) -> Iterator[Path]:
+    """Yield a temporary copy of the Keras file of a version."""
+    with _downloaded(uri) as files:
+        yield files / MODEL_FILE
+
+
+@contextmanager
+def _downloaded(uri: str) -> Iterator[Path]:
+    """Yield a temporary folder with the files of a version's classifier."""
     with tempfile.TemporaryDirectory() as folder:
         with _explain_missing(uri):
             files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder), "artifacts", "classifier")
             if not files.is_dir():
                 raise FileNotFoundError("its artifacts were deleted, or another program registered it")
-        with explain_damage(f"The model {uri} in MLflow", "Restore a copy of its artifacts, or train it again."):
-            return ImageClassifier.load(files)
+        yield files
 
 
 @contextmanager
@@ -178,6 +194,6 @@ def _explain_missing(uri: str) -> Iterator[None]:
             raise
         server = without_password(mlflow.get_tracking_uri())
         raise UserError(
-            f"No usable model at {hide_passwords(uri)} in MLflow at {server}: {reason(error)}. Expected an MLflow URI "
+            f"No usable model at {hide_passwords(uri)} in MLflow at {server}: {reason(error).rstrip('.')}. Expected an MLflow URI "
             "such as models:/cxr-effusion/1 or models:/cxr-effusion@champion; kedro mlflow ui lists the versions."
         ) from error

@@ -49,6 +49,8 @@ class BackboneFeatures:
     def __init__(
         self, *, images: PreparedImages, lower: Model, upper: Model, augmentation: Mapping[str, Any], folder: Path
     ) -> None:
+        from cxr_pipeline.training.networks.backbones import NORMALISATION
+
         self._images = images
         self._lower, self._upper = lower, upper
         self._augmentation = {name: augmentation[name] for name in (*STRENGTHS, "seed")}
@@ -57,6 +59,7 @@ class BackboneFeatures:
             "recipe": images.digest,
             "layer": lower.layers[-1].name,
             "weights": weights_digest(lower),
+            "normalisation": [[layer.scale, layer.offset] for layer in lower.layers if layer.name == NORMALISATION],
         }
         self._augmentation_digest = json_digest(self._augmentation)[:16]
 

@@ -12,6 +12,7 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import lay_over
 from cxr_pipeline.data.sources.pseudonyms import VARIABLE
 from cxr_pipeline.framework import config, hooks
+from cxr_pipeline.framework.config import Network
 from cxr_pipeline.framework.hooks import preflight as checks
 from cxr_pipeline.training.networks.weights import ARCHITECTURES, PUBLISHED, SMALLEST_SIZES
 
@@ -150,8 +151,10 @@ def test_a_run_of_two_tasks_names_the_runs_to_start_instead():
 
 
 def check_network(name="small_cnn", **changes):
-    settings = {"weights": "none", "size": 64, "cut": None, "raw": Path(), "task": "effusion"}
-    checks.check_network(name, **settings | changes)
+    network = {"name": name, "weights": changes.pop("weights", "none")}
+    blocks = Network(**network, head_units=0, dropout=0, pooling="average")
+    settings = {"size": 64, "cut": None, "raw": Path(), "task": "effusion"}
+    checks.check_network(blocks, **settings | changes)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -16,11 +16,11 @@ from cxr_pipeline.framework.config.data import (
 )
 from cxr_pipeline.framework.config.deployment import Drift, Retraining, Scoring
 from cxr_pipeline.framework.config.experiments import Ablation, LearningCurve, Parallel, Tuning
+from cxr_pipeline.framework.config.network import Network
 from cxr_pipeline.framework.config.parameters import Parameters, plain
 from cxr_pipeline.framework.config.training import (
     Augmentation,
     Evaluation,
-    Network,
     Sanity,
     Subgroups,
     Thresholds,

@@ -1,62 +1,18 @@
 """Parameters of the network, its training with augmentation, the sanity checks, decision rules and evaluation."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from cxr_pipeline.framework.config.data import Folders, Task
+from cxr_pipeline.framework.config.network import Network
 from cxr_pipeline.framework.config.parameters import Fraction, Parameters, Seed
-from cxr_pipeline.training.networks.weights import ARCHITECTURES, find_weights
 from cxr_pipeline.training.settings import FineTuningSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from cxr_pipeline.data.images.store import PreparedImages
-
-
-def _architecture(name: str) -> str:
-    if name not in ARCHITECTURES:
-        close = get_close_matches(name, ARCHITECTURES, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"expected one of {', '.join(ARCHITECTURES)}, found {name!r}{hint}")
-    return name
-
-
-class Network(Parameters):
-    """The network, see `build_model`.
-
-    Args:
-        name: ``small_cnn``, ``cnn``, or a backbone: ``densenet121``, ``vgg16``, ``resnet50``, ``inceptionv3``,
-            ``mobilenetv2`` or ``efficientnetv2b0``.
-        weights: ``none``, ``imagenet``, or the path of a weights file; ``imagenet`` weights are searched in
-            ``<raw>/weights/`` and in Keras' cache before they are downloaded.
-        head_units: units of a dense layer before the outputs; 0 for none.
-        dropout: fraction of the pooled features that is dropped in training.
-        pooling: ``average`` of the last feature map, or ``multilevel``: standardised averages of several.
-    """
-
-    name: Annotated[str, AfterValidator(_architecture)]
-    weights: str
-    head_units: Annotated[int, Field(ge=0, le=4096)]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    pooling: Literal["average", "multilevel"]
-
-    def build(self, *, size: int, task: Task, training: "Training", raw: Path) -> Any:
-        """Build the network of a task for images with a side of ``size`` pixels."""
-        from cxr_pipeline.training.networks.build import build_model
-
-        return build_model(
-            **self.model_dump(exclude={"weights"}),
-            weights_file=find_weights(self.name, self.weights, raw),
-            size=size,
-            n_outputs=len(task.outputs),
-            exclusive=task.exclusive,
-            cut=training.fine_tuning.cut,
-            seed=training.seed,
-        )
 
 
 # mypy does not see that `Parameters` are frozen, too.

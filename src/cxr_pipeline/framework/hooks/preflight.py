@@ -1,6 +1,7 @@
 """Checks before any work."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from cxr_pipeline.framework.config.experiments import CellBlocks, check_cells, c
 from cxr_pipeline.framework.hooks.runs import Configured, task_of, tasks_of
 from cxr_pipeline.framework.invalid_parameters import check_parameters
 from cxr_pipeline.tracking import server
-from cxr_pipeline.training.networks.weights import SMALLEST_SIZES, check_weights, find_weights, is_pretrained
+from cxr_pipeline.training.networks.weights import SMALLEST_SIZES, check_weights, is_pretrained
 
 # Parameters of a search that decide whether a network can be trained.
 SEARCHED = ("model.name", "model.weights", "resolution.size", "training.fine_tuning.cut")
@@ -69,12 +70,14 @@ def _check(task: Task, raw: Path, blocks: CellBlocks) -> None:
     """Check that threshold policies fit the kind of task, and that the network can be trained."""
     for policy in (blocks.thresholds.policy, *blocks.thresholds.compared):
         check_policy(policy.model_dump(), task.kind)
-    network, size, cut = blocks.model, blocks.resolution.size, blocks.training.fine_tuning.cut
-    check_network(network.name, weights=network.weights, size=size, cut=cut, raw=raw, task=task.name)
+    check_network(
+        blocks.model, size=blocks.resolution.size, cut=blocks.training.fine_tuning.cut, raw=raw, task=task.name
+    )
 
 
-def check_network(name: str, *, weights: str, size: int, cut: str | None, raw: Path, task: str) -> None:
+def check_network(network: Network, *, size: int, cut: str | None, raw: Path, task: str) -> None:
     """Check the size of the images, the weights, and the layer from which a pretrained backbone is fine-tuned."""
+    name, weights = network.name, network.weights
     if size < SMALLEST_SIZES[name]:
         raise UserError(
             f"{task}.resolution.size is {size}, but {name} needs images of at least {SMALLEST_SIZES[name]} pixels per "
@@ -87,8 +90,8 @@ def check_network(name: str, *, weights: str, size: int, cut: str | None, raw: P
     from cxr_pipeline.training.networks.build import build_model
     from cxr_pipeline.training.phases import cut_layer
 
-    file = None if weights == "imagenet" else find_weights(name, weights, raw)
-    cut_layer(build_model(name=name, weights_file=file, size=size, cut=cut), cut)
+    with nullcontext() if weights == "imagenet" else network.open_weights(raw) as file:
+        cut_layer(build_model(name=name, weights_file=file, size=size, cut=cut), cut)
 
 
 def _check_ablation(ablation: Ablation, parameters: Mapping[str, Any], task: Task, raw: Path) -> None:

@@ -124,6 +124,7 @@ def _model(content: ReportContent) -> Section:
     figures = [name for name in TRAINING if name != "augmentation_preview" or _is_augmented(content)]
     blocks: list[Block] = [
         _network(content),
+        _pretraining(content.data_report.get("pretraining")),
         "The pixels of one image are its only input: no age, sex, earlier image or report.",
         f"{_selection(content)} {_ensemble(content)} {_balance(content)}",
         {name: content.figures[name] for name in figures if name in content.figures},
@@ -167,6 +168,25 @@ def _network(content: ReportContent) -> str:
         f"{TRAINED[network['phase']].format(weights=weights)}, {kind.text(kind.purpose)}. Its input is a greyscale "
         f"image of {network['size']} x {network['size']} pixels; its output is {kind.text(kind.output)}."
     )
+
+
+def _pretraining(weights: Document | None) -> str:
+    """Say where weights of a file come from, and how many test images were left out because of them."""
+    if not weights:
+        return ""
+    about = {
+        "Source": weights["source"],
+        "licence": weights["licence"],
+        "trained on": join([name.replace("_", " ") for name in weights["trained_on"]]),
+    }
+    known = [f"{label}: {text}" for label, text in about.items() if text]
+    seen = (
+        f"{plural(n, 'test image')} {'was' if n == 1 else 'were'} used in pretraining, or other images of the same "
+        "patients, and left out of all figures."
+        if (n := len(weights["seen"]))
+        else ""
+    )
+    return f"Weights {weights['weights']}: {'; '.join(known) or 'their source is not known'}. {seen}"
 
 
 def _selection(content: ReportContent) -> str:

@@ -13,8 +13,9 @@ from cxr_pipeline.training.networks.backbones import (
     IMAGE_STANDARDISATION,
     NETWORKS,
     NORMALISATION,
+    Normalisation,
 )
-from cxr_pipeline.training.networks.weights import load_weights
+from cxr_pipeline.training.networks.weight_files import load_weights, normalisation_of
 
 POOLED = "pooled"
 STANDARDISED = "pooled_standardisation"
@@ -28,6 +29,7 @@ def build_model(
     name: str,
     size: int,
     weights_file: Path | None = None,
+    normalisation: Normalisation | None = None,
     n_outputs: int = 1,
     exclusive: bool = False,
     head_units: int = 0,
@@ -38,8 +40,9 @@ def build_model(
 ) -> keras.Model:
     """Build a flat functional model that takes stored grey images.
 
-    Normalisation is part of the graph. With a weights file, the backbone is frozen, including its batch normalisation;
-    without one, every layer is trainable.
+    Normalisation is part of the graph: ``normalisation``, or else that of the whole model in a ``.keras`` file, or else
+    the one for the backbone's ImageNet weights. With a weights file, the backbone is frozen, including its batch
+    normalisation; without one, every layer is trainable.
 
     The model maps ``image`` [n, S, S, 1] (uint8 or float, 0..255), of at least `SMALLEST_SIZES`, to ``probability``
     [n, k] (float32, 0..1): of exclusive outputs a softmax, otherwise k sigmoids. ``head_units`` are the units of a
@@ -52,7 +55,9 @@ def build_model(
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     image = keras.Input((size, size, 1), name="image")
-    features = NETWORKS[name](image)
+    if weights_file is not None:
+        normalisation = normalisation or normalisation_of(weights_file)
+    features = BACKBONES[name](image, normalisation) if normalisation else NETWORKS[name](image)
     backbone = keras.Model(image, features, name=name)
     if pooling == "average":
         pooled = keras.layers.GlobalAveragePooling2D(name=POOLED)(features)

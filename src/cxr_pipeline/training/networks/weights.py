@@ -1,4 +1,4 @@
-"""Pretrained weights of a backbone: find their file, check it and load it.
+"""Pretrained weights of a backbone: find their file and check it.
 
 A file is searched in the raw data folder and in Keras' cache, and otherwise downloaded into the latter. Keras itself is
 not imported, so that the weights of a run can be checked without it.
@@ -7,27 +7,17 @@ not imported, so that the weights of a run can be checked without it.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import urllib.request
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.common.files import explain_damage
-
-if TYPE_CHECKING:
-    from keras import Model
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 # Name of a file with the published weights of a backbone in the format of Keras 3.
 KERAS_3_FILE = "{}_imagenet_notop.weights.h5"
 TIMEOUT_SECONDS = 10.0
-
-logger = logging.getLogger(__name__)
 
 
 class PublishedWeights(NamedTuple):
@@ -59,9 +49,20 @@ _FILES = {
 PUBLISHED = {name: PublishedWeights(*file) for name, file in _FILES.items()}
 
 SMALL_NETWORKS = ("small_cnn", "cnn")
-ARCHITECTURES = (*SMALL_NETWORKS, *PUBLISHED)
+ARCHITECTURES = (*SMALL_NETWORKS, *PUBLISHED, "resnet50v1_5")
 # Smallest side of an image in pixels.
-SMALLEST_SIZES = {**dict.fromkeys(SMALL_NETWORKS, 1), **dict.fromkeys(PUBLISHED, 32), "inceptionv3": 75}
+SMALLEST_SIZES = {**dict.fromkeys(ARCHITECTURES, 32), **dict.fromkeys(SMALL_NETWORKS, 1), "inceptionv3": 75}
+
+# Beginning of the URI of a registered version.
+VERSION = "models:/"
+CARD_SUFFIXES = (".yml", ".yaml", ".json")
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl", ".pickle")
+# First bytes of pickles and of the archives in which PyTorch stores them.
+_PICKLE_BYTES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_CONVERT = """\
+import torch; from safetensors.torch import save_file
+loaded = torch.load("{name}", map_location="cpu", weights_only=False); loaded = getattr(loaded, "state_dict", lambda: loaded)()
+save_file({{k: v.contiguous() for k, v in loaded.get("state_dict", loaded).items() if hasattr(v, "contiguous")}}, "{stem}.safetensors")"""  # noqa: E501
 
 
 def is_pretrained(architecture: str, weights: str) -> bool:
@@ -69,12 +70,22 @@ def is_pretrained(architecture: str, weights: str) -> bool:
 
     For networks that are trained from scratch, ``imagenet`` means ``none``.
     """
-    return weights != "none" and (weights != "imagenet" or architecture in PUBLISHED)
+    return weights != "none" and (weights != "imagenet" or architecture not in SMALL_NETWORKS)
+
+
+def is_version(weights: str) -> bool:
+    """Return whether a value of ``model.weights`` is the URI of a registered version."""
+    return weights.startswith(VERSION)
+
+
+def find_card(file: Path) -> Path | None:
+    """Return the file that describes a weights file: of the same name, with .yml, .yaml or .json after it."""
+    return next((card for suffix in CARD_SUFFIXES if (card := Path(f"{file}{suffix}")).is_file()), None)
 
 
 def check_weights(architecture: str, weights: str, raw: Path, *, task: str) -> None:
     """Raise `UserError` before any work, without TensorFlow, if `find_weights` will not succeed for a task."""
-    if not is_pretrained(architecture, weights) or _find_local(architecture, weights, raw):
+    if is_version(weights) or not is_pretrained(architecture, weights) or _find_local(architecture, weights, raw):
         return
     url = PUBLISHED[architecture].url
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 (the address is a constant)
@@ -94,7 +105,7 @@ def find_weights(architecture: str, weights: str, raw: Path) -> Path | None:
 
     ``weights`` is ``none``; ``imagenet``, looked for in ``<raw>/weights`` and in Keras' cache before it is downloaded;
     or a path, absolute or relative to the working folder or to `raw`, the folder of the raw data. `UserError` is raised
-    if the file is missing or damaged, or cannot be downloaded.
+    if the file is missing, damaged or a pickle, or cannot be downloaded.
     """
     if not is_pretrained(architecture, weights):
         return None
@@ -102,54 +113,26 @@ def find_weights(architecture: str, weights: str, raw: Path) -> Path | None:
 
 
 def content_digest(architecture: str, weights: str, raw: Path) -> str | None:
-    """Return the MD5 of the weights file; None without one, and for the file that Keras publishes."""
-    file = _find_local(architecture, weights, raw) if is_pretrained(architecture, weights) else None
-    published = weights == "imagenet" and file is not None and file.name == PUBLISHED[architecture].file
-    return None if file is None or published else _md5(file)
+    """Return the MD5 of the weights file, with that of its card if it has one.
 
-
-def load_weights(backbone: Model, file: Path) -> None:
-    """Load weights saved by Keras 3 (``.weights.h5``) or earlier (``.h5``) into a backbone without its top.
-
-    The weights of a top in the file are not used. `UserError` is raised if the file is damaged, holds the weights of
-    another network, or values that are not finite numbers.
+    It is None without a file, for the file that Keras publishes, and for a registered version, which never changes.
     """
-    names = {layer.name for layer in backbone.layers if layer.weights}
-    remedy = f"Give a file with the weights of {backbone.name}, or set model.weights to imagenet or none."
-    # The exception contains the same message as the warnings.
-    with explain_damage(f"model.weights: {file}", remedy), warnings.catch_warnings(action="ignore"):
-        saved = _saved_layers(file)
-        top = sorted(name for name, n_dimensions in saved.items() if n_dimensions == 2)
-        # Keras 3 ignores surplus layers; in earlier files, the layers must have the names of the backbone for that.
-        by_name = bool(top) and names <= saved.keys() and not file.name.endswith(".weights.h5")
-        backbone.load_weights(file, **({"by_name": True} if by_name else {}))
-        if len(saved) - len(top) > len(names):
-            raise ValueError(f"it contains {len(saved)} layers with weights, expected {len(names)}")
-        if not all(np.isfinite(values).all() for values in backbone.get_weights()):
-            raise ValueError("some values are not finite numbers")
-    if top:
-        logger.info("The layers %s of %s are the top of a network and are not used.", ", ".join(top), file)
-
-
-def _saved_layers(file: Path) -> dict[str, int]:
-    """Return the layers with weights in a file, with the largest number of dimensions of their weights."""
-    import h5py  # type: ignore[import-untyped]
-
-    layers: dict[str, int] = {}
-
-    def note(path: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and "seed_generator" not in path:
-            layer = path.partition("/")[0]
-            layers[layer] = max(layers.get(layer, 0), item.ndim)
-
-    with h5py.File(file) as content:
-        root = next((name for name in ("layers", "model_weights") if name in content), "/")
-        content[root].visititems(note)
-    return layers
+    if is_version(weights) or not is_pretrained(architecture, weights):
+        return None
+    file = _find_local(architecture, weights, raw)
+    if file is None or (weights == "imagenet" and file.name == PUBLISHED[architecture].file):
+        return None
+    card = find_card(file)
+    return _md5(file) if card is None else f"{_md5(file)} {_md5(card)}"
 
 
 def _find_local(architecture: str, weights: str, raw: Path) -> Path | None:
     """Return a file on this machine, or None if it must be downloaded."""
+    if weights == "imagenet" and architecture not in PUBLISHED:
+        raise UserError(
+            f"model.weights is imagenet, but Keras publishes no weights of {architecture}. Give a file "
+            "(model.weights=FILE.safetensors), or set model.weights to none."
+        )
     if weights == "imagenet":
         published = PUBLISHED[architecture]
         for name, md5 in ((published.file, published.md5), (KERAS_3_FILE.format(architecture), None)):
@@ -158,10 +141,10 @@ def _find_local(architecture: str, weights: str, raw: Path) -> Path | None:
         cached = _keras_cache() / published.file
         # A damaged file in the cache is downloaded again, because it was not provided by the user.
         return cached if cached.is_file() and _find_defect(cached, published.md5) is None else None
-    if architecture not in PUBLISHED:
+    if architecture in SMALL_NETWORKS:
         raise UserError(
             f"model.weights is {weights}, but {architecture} takes no pretrained weights: set model.weights to none, "
-            f"or model.name to one of {', '.join(PUBLISHED)}."
+            f"or model.name to one of {', '.join(ARCHITECTURES[len(SMALL_NETWORKS) :])}."
         )
     candidates = dict.fromkeys(folder / Path(weights).expanduser() for folder in (Path.cwd(), raw.absolute()))
     for path in candidates:
@@ -174,6 +157,12 @@ def _find_local(architecture: str, weights: str, raw: Path) -> Path | None:
 
 
 def _check_defects(path: Path, md5: str | None = None) -> Path:
+    if md5 is None and _is_pickle(path):
+        raise UserError(
+            f"model.weights: {path} is a pickle of PyTorch, which can run any code when it is read. Expected "
+            ".safetensors, .weights.h5 or .h5. If you trust the file, convert it where PyTorch is installed:\n"
+            f"{_CONVERT.format(name=path.name, stem=path.stem)}"
+        )
     if defect := _find_defect(path, md5):
         raise UserError(
             f"model.weights: {path} is damaged or not a weights file ({defect}). Replace it, give another file, or "
@@ -182,16 +171,31 @@ def _check_defects(path: Path, md5: str | None = None) -> Path:
     return path
 
 
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as content:
+        start = content.read(4)
+    archive = path.suffix == ".keras"  # of Keras, without a pickle
+    return path.suffix in _PICKLES or (not archive and start.startswith(_PICKLE_BYTES))
+
+
 def _find_defect(path: Path, md5: str | None) -> str | None:
-    """Compare the MD5 if one is published; otherwise check that the file is HDF5 of the length in its header."""
+    """Compare the MD5 if one is published; otherwise check that the file has its format and the length in its header.
+
+    A whole model is checked when it is loaded.
+    """
     if md5 is not None:
         actual = _md5(path)
         return None if actual == md5 else f"expected the MD5 {md5}, found {actual}"
-    import h5py
+    import h5py  # type: ignore[import-untyped]
+    from safetensors import SafetensorError, safe_open
 
     try:
-        h5py.File(path).close()
-    except OSError as error:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy"):
+                pass
+        elif path.suffix != ".keras":
+            h5py.File(path).close()
+    except (OSError, SafetensorError) as error:
         return " ".join(str(error).split())
     return None
 
