@@ -55,7 +55,7 @@ def test_only_a_cell_that_succeeded_is_done(tmp_path):
 
 BOOTSTRAP = {"replicates": 200, "confidence": 0.95, "seed": 3}
 MASS = {"outputs": ("mass",), "exclusive": False, "bootstrap": BOOTSTRAP}
-TRAINING = {"monitor": "val_auc", "tolerance": 0.0, "patience": None, "loss": "focal"}
+TRAINING = {"monitor": "val_auc", "tolerance": 0.0, "patience": None, "folds": 1, "loss": "focal"}
 HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "member": 1, "val_auc": [0.7, 0.8, 0.6], "val_recall": [0.2, 0.5, 0.9]})
 COLUMNS = [
     *(f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")),

@@ -13,6 +13,14 @@ def history(*aucs):
     return [{"val_auc": auc} for auc in aucs]
 
 
+def test_an_ensemble_selects_the_last_epoch_and_never_stops():
+    settings = {"monitor": "val_auc", "tolerance": 0.01, "patience": 1, "seed": 3}
+    rows = history(0.9, 0.5, math.nan)
+    ensemble, single = (EpochSelector.of_training(**settings, folds=folds) for folds in (2, 1))
+    assert (ensemble.select(rows), ensemble.stop(rows)) == (2, None)
+    assert (single.select(rows), single.stop(rows)) == (0, 2)
+
+
 @pytest.mark.parametrize(
     ("aucs", "selected"),
     [

@@ -131,7 +131,7 @@ def cell_table(
 
 
 def _selected_epoch(history: pd.DataFrame, training: Mapping[str, Any]) -> dict[str, Any]:
-    rows = EpochSelector(training["monitor"], training["tolerance"], training["patience"]).select_rows(history)
+    rows = EpochSelector.of_training(**training).select_rows(history)
     return {"validation_auc": rows["val_auc"].mean(), "kept_epoch": int(rows["epoch"].median())}
 
 

@@ -194,6 +194,7 @@ def _explain_missing(uri: str) -> Iterator[None]:
             raise
         server = without_password(mlflow.get_tracking_uri())
         raise UserError(
-            f"No usable model at {hide_passwords(uri)} in MLflow at {server}: {reason(error).rstrip('.')}. Expected an MLflow URI "
-            "such as models:/cxr-effusion/1 or models:/cxr-effusion@champion; kedro mlflow ui lists the versions."
+            f"No usable model at {hide_passwords(uri)} in MLflow at {server}: {reason(error).rstrip('.')}. Expected an "
+            "MLflow URI such as models:/cxr-effusion/1 or models:/cxr-effusion@champion; kedro mlflow ui lists the "
+            "versions."
         ) from error

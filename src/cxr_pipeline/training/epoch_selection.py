@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,15 @@ class EpochSelector:
     monitor: str
     tolerance: float
     patience: int | None
+
+    @classmethod
+    def of_training(cls, *, monitor: str, tolerance: float, patience: int | None, folds: int, **_: object) -> Self:
+        """Return the selector for the parameters of a training.
+
+        Of an ensemble, the last epoch of each network is selected and no network stops early: its validation images
+        give the scores on which calibration and threshold are fitted, and choose nothing before.
+        """
+        return cls(monitor, math.inf, None) if folds > 1 else cls(monitor, tolerance, patience)
 
     def select(self, history: Sequence[Mapping[str, Any]]) -> int:
         """Return the index of the selected row. NaN is worse than any number."""

@@ -66,4 +66,4 @@ class TrainingSettings:
     @property
     def selector(self) -> EpochSelector:
         """The rule that selects the epoch of the final weights."""
-        return EpochSelector(self.monitor, self.tolerance, self.patience)
+        return EpochSelector.of_training(**vars(self))

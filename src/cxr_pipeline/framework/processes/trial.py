@@ -34,7 +34,7 @@ def run_trial(payload: Mapping[str, Any]) -> None:
     """
     plan, run = StudyPlan(**payload["plan"]), TaskRun(**payload["run"])
     training = run.parameters["training"]
-    selector = EpochSelector(training["monitor"], training["tolerance"], patience=None)
+    selector = EpochSelector.of_training(**{**training, "patience": None, "folds": plan.folds})
 
     def objective(trial: optuna.Trial) -> float:
         # A retry has the folder of the first attempt, and resumes its training.

@@ -191,15 +191,13 @@ def _pretraining(weights: Document | None) -> str:
 
 def _selection(content: ReportContent) -> str:
     """Say which epoch was selected, and why."""
-    monitor, n_epochs = content.parameters["training.monitor"], content.history.groupby("member").size()
+    monitor, n_epochs = content.parameters["training.monitor"], content.history["epoch"].max()
+    if len(content.model["epochs"]) > 1:
+        return f"Each network was trained for all {n_epochs} epochs: no image chose an epoch."
     if content.history[monitor].isna().all():
-        return (
-            f"The {words(monitor)} is undefined, so that the last of {join(n_epochs.astype(str))} epochs was selected."
-        )
-    selected = [f"{epoch} of {n}" for epoch, n in zip(content.model["epochs"], n_epochs, strict=True)]
-    was = "was" if len(selected) == 1 else "of each network were"
+        return f"The {words(monitor)} is undefined, so that the last of {n_epochs} epochs was selected."
     return (
-        f"{'Epoch' if len(selected) == 1 else 'Epochs'} {join(selected)} {was} selected: the latest with a "
+        f"Epoch {content.model['epochs'][0]} of {n_epochs} was selected: the latest with a "
         f"{words(monitor)} within {as_text(content.parameters['training.tolerance'])} of the best."
     )
 

@@ -96,8 +96,8 @@ def _cross_validation(kind: Kind, metrics: Document) -> list[Section]:
     explanation = (
         "In cross-validation, each training image is scored by the network that was not trained on it. With more "
         "images than the test set, these figures are less uncertain; they say how well one network of this kind does "
-        "on new patients of the same sources. They are slightly optimistic, because the same images chose the epoch. "
-        "The test images chose no epoch and no threshold, and their figures are those of the whole ensemble."
+        "on new patients of the same sources. No image chose an epoch, but calibration and threshold are fitted on "
+        "these scores. The figures on the test images, which chose nothing, are those of the whole ensemble."
     )
     if aucs:
         explanation += (
