@@ -35,6 +35,8 @@ from cxr_pipeline.deployment.heatmaps import HeatMaps
 from cxr_pipeline.deployment.scoring import score_folder
 from cxr_pipeline.tracking import versions
 from cxr_pipeline.training.networks.build import build_model
+from cxr_pipeline.training.networks.ensemble import combine
+from cxr_pipeline.training.networks.views import with_views
 
 MODEL = "models:/cxr-effusion@champion"
 # Duration of the test of parallel clients; can be increased, for example CXR_CLIENT_SECONDS=30.
@@ -141,6 +143,21 @@ def test_a_model_of_several_classes_answers_with_a_column_for_each(kind, images,
     assert answer.decision.tolist() == [*expected.decision, None]
     assert answer.iloc[2].tolist() == [None, None, None, None, 0.25, 0.25, 0.25, "refused", "unreadable"]
     json.dumps(answer.to_dict("records"), allow_nan=False)
+
+
+def test_an_ensemble_with_views_is_served_as_it_scores(images, tmp_path):
+    options = {"name": "small_cnn", "size": 32}
+    members = [build_model(**options, seed=seed) for seed in (1, 2, 3)]
+    augmentation = {"rotation": 7, "translation": 0.05, "zoom": 0.1, "brightness": 0.1, "contrast": 0.15}
+    network = with_views(combine(members, "image"), 3, augmentation, seed=4)
+    recipe = Recipe(size=32, mode="fit", max_megapixels=1.0)
+    expected = score(ImageClassifier(network, recipe, fixed_rule(), {}), images)
+    with mlflow_file(tmp_path):
+        uri = register(network, fixed_rule(), recipe)["uri"]
+        answer = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({"image": [as_text(image) for image in images]}))
+    np.testing.assert_allclose(answer["probability"].astype(float), expected["probability"], rtol=0, atol=1e-6)
+    single = score(ImageClassifier(members[0], recipe, fixed_rule(), {}), images)
+    assert not np.allclose(expected["probability"], single["probability"], rtol=0, atol=1e-4)
 
 
 def test_base64_up_to_the_limit_is_decoded():

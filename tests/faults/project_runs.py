@@ -72,6 +72,7 @@ STATES = {
 }
 SCENARIOS = {
     "effusion": ("empty", command("effusion")),
+    "ensemble": ("empty", command("effusion", 24, "effusion.training.folds=3", "effusion.evaluation.views=2")),
     "scoring": ("trained", command("effusion_scoring", 24, "effusion.scoring.folder={images}")),
     "drift": ("trained", command("effusion_drift", 24, "effusion.drift.folder={images}")),
     "promotion": ("trained", ("promote", "effusion", "1", "--env", "demo")),

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from demo_projects import arguments, succeeded
+from demo_projects import arguments, runs, succeeded
 from shipped import TASKS
 
 SMALL = "{0}.sources.phantoms.n_patients=150,{0}.training.epochs=2,{0}.evaluation.replicates=100,{0}.resolution.size="
@@ -62,7 +62,10 @@ def test_a_task_runs_on_phantoms(project, kedro, task):
 
 def test_scoring_an_ensemble_with_views_gives_the_probabilities_of_the_test(project, kedro, tmp_path):
     params = f"{SMALL}32,{{0}}.training.folds=3,{{0}}.evaluation.views=3".format("effusion")
-    succeeded(kedro(project, *arguments("effusion", params)))
+    trained = succeeded(kedro(project, *arguments("effusion", f"{params},effusion.parallel.workers=2")))
+    assert trained.count("2 epochs were already trained") == 3, "The networks were not trained in other processes."
+    nested = [run.info.run_name[:9] for run in runs(project) if "mlflow.parentRunId" in run.data.tags]
+    assert sorted(nested) == ["network 1", "network 2", "network 3"]
     data = project / "data" / "demo"
     scores = pd.read_parquet(data / "07_model_output/effusion/test_scores.parquet").set_index("image")
     for image in scores.index:

@@ -6,16 +6,19 @@ from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.data.splits import SPLITS, group_ids, join_names, patient_names
 
 
-def check_splits(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: bool, task: str = "<task>") -> None:
+def check_splits(
+    manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: bool, task: str = "<task>", folds: int = 1
+) -> None:
     """Raise an error if the splits leak, or if a split lacks images that the task needs.
 
     If an image has exactly one class (``exclusive``), each split needs an image of each class; otherwise, each split
-    needs, for at least one class, an image with it and an image without it. The `UserError` names the patients, images
+    needs, for at least one class, an image with it and an image without it. The validation images of a member of a
+    cross-validated ensemble are one of ``folds``. The `UserError` names the patients, images
     or classes. `ValueError` is raised if an image of the manifest has no split.
     """
     _check_patients(manifest, splits, task)
     _check_contents(splits)
-    _check_classes(manifest, splits, exclusive=exclusive, task=task)
+    _check_classes(manifest, splits, exclusive=exclusive, task=task, folds=folds)
 
 
 def _check_patients(manifest: pd.DataFrame, splits: pd.DataFrame, task: str) -> None:
@@ -50,7 +53,7 @@ def _check_contents(splits: pd.DataFrame) -> None:
     )
 
 
-def _check_classes(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: bool, task: str) -> None:
+def _check_classes(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: bool, task: str, folds: int) -> None:
     joined = manifest.merge(splits[["source", "image", "split"]], on=["source", "image"], how="left")
     if joined["split"].isna().any() or len(joined) != len(manifest):
         raise ValueError("each image of the manifest needs one row in splits")
@@ -70,6 +73,11 @@ def _check_classes(manifest: pd.DataFrame, splits: pd.DataFrame, *, exclusive: b
     found = "; ".join(
         f"{label}: " + ", ".join(f"{split} {n}" for split, n in counts.items()) for label, counts in n_with.items()
     )
+    if folds > 1:
+        raise UserError(
+            f"{rule}, but of {len(manifest)} images there are {found}, where validation is one of {folds} folds. Add "
+            f"images, or use fewer folds: --params {task}.training.folds=1"
+        )
     ignore = f", or ignore the source's own splits: --params {task}.splitting.ignore_given_split=true"
     raise UserError(
         f"{rule}, but of {len(manifest)} images there are {found}. Expected at least 3 patients {patients}, one for "

@@ -60,13 +60,35 @@ class TaskRun:
     run_id: str | None
     to_output: str = "report"
 
-    def child(self, name: str, *, folder: Path, to_output: str, overrides: Mapping[str, Any] | None = None) -> TaskRun:
+    @property
+    def is_cell(self) -> bool:
+        """Whether another run started this one."""
+        return "cell" in self.runtime_params
+
+    @property
+    def member(self) -> int | None:
+        """The network of an ensemble that this run trains, from 1; None for all."""
+        member: int | None = self.runtime_params.get("cell", {}).get("member")
+        return member
+
+    def child(
+        self,
+        name: str,
+        *,
+        folder: Path,
+        to_output: str,
+        overrides: Mapping[str, Any] | None = None,
+        member: int | None = None,
+    ) -> TaskRun:
         """Return a run of the same task with its own MLflow run, its outputs in a folder laid out as ``data/``.
 
-        ``overrides`` are parameters that differ, nested below the task's block.
+        ``overrides`` are parameters that differ, nested below the task's block; ``member`` is the only network of an
+        ensemble that the run trains.
         """
         changes = overrides or {}
         cell = {"name": name, "folder": str(folder), "parent_run": self.run_id}
+        if member is not None:
+            cell["member"] = member
         return replace(
             self,
             runtime_params=lay_over(self.runtime_params, {self.task: changes, "cell": cell}),

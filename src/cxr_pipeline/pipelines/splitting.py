@@ -8,8 +8,8 @@ import pandas as pd
 
 from cxr_pipeline.data.confounding import source_baseline
 from cxr_pipeline.data.leakage import check_splits
-from cxr_pipeline.data.splits import assign_splits, count_splits
-from cxr_pipeline.framework.config import Splitting, Task
+from cxr_pipeline.data.splits import assign_splits, count_splits, member_splits, trained_on
+from cxr_pipeline.framework.config import Splitting, Task, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.warnings import confounded, few_patients
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def split_patients(
-    manifest: pd.DataFrame, earlier_splits: pd.DataFrame, splitting: Splitting, task: Task
+    manifest: pd.DataFrame, earlier_splits: pd.DataFrame, splitting: Splitting, training: Training, task: Task
 ) -> tuple[dict[str, bytes], pd.DataFrame]:
     """Assign patients without a split, and stop if the splits leak; return replaced splits by file name, and splits."""
     former: dict[str, bytes] = {}
@@ -27,7 +27,10 @@ def split_patients(
     settings = splitting.model_dump(exclude={"renew"})
     splits = assign_splits(manifest, earlier_splits, **settings, task=task.name)
     check_splits(manifest, splits, exclusive=task.single_label, task=task.name)
-    if warning := few_patients(count_splits(manifest, splits, tuple(task.classes))):
+    if training.folds > 1:
+        for member_split in member_splits(splits, training.folds):
+            check_splits(manifest, member_split, exclusive=task.single_label, task=task.name, folds=training.folds)
+    if warning := few_patients(count_splits(manifest, trained_on(splits, training.folds), tuple(task.classes))):
         logger.warning("%s", warning)
     return former, splits
 

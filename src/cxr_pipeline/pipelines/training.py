@@ -1,14 +1,20 @@
 """The training stage."""
 
 import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from cxr_pipeline.common.progress import track
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.data.splits import count_splits, member_splits, select_split, trained_on
 from cxr_pipeline.experiments.digests import table_digest
-from cxr_pipeline.framework.config import Augmentation, Folders, Network, Sources, Task, Training
+from cxr_pipeline.experiments.jobs import Job, run_jobs
+from cxr_pipeline.experiments.task_run import MODULE, TaskRun
+from cxr_pipeline.framework.config import Augmentation, Folders, Network, Parallel, Sources, Task, Training
 from cxr_pipeline.framework.pretraining import describe_pretraining
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.tracking import runs
@@ -26,16 +32,26 @@ def fit_model(
     model: Network,
     training: Training,
     augmentation: Augmentation,
+    parallel: Parallel,
     folders: Folders,
+    current_run: TaskRun,
 ) -> tuple[Any, pd.DataFrame, dict[str, Any]]:
-    """Train the network and log each epoch to MLflow; stop before that if pretraining used the test images."""
+    """Train the network and log each epoch to MLflow; stop before that if pretraining used the test images.
+
+    Of an ensemble, a run that was started for one network trains only that one.
+    """
     from cxr_pipeline.training.checkpoints import run_epoch_callback
     from cxr_pipeline.training.networks.ensemble import combine
     from cxr_pipeline.training.phases import shared_layer
 
     pretraining = describe_pretraining(model, manifest, splits, sources=sources, folders=folders)
+    members = list(enumerate(member_splits(splits, training.folds), start=1))
+    if current_run.member is not None:
+        members = [members[current_run.member - 1]]
+    elif len(members) > 1 and parallel.is_requested and not current_run.is_cell:
+        _train_in_parallel(len(members), current_run, parallel, folders)
     networks, histories = [], []
-    for member, member_split in enumerate(member_splits(splits, training.folds), start=1):
+    for member, member_split in members:
 
         def on_epoch(row: dict[str, Any], member: int = member) -> None:
             runs.log_epoch(row, member=member if training.folds > 1 else None)
@@ -53,6 +69,21 @@ def fit_model(
     _log_training_images(manifest, splits, task, training)
     ensemble = combine(networks, shared_layer(networks[0], training))
     return ensemble, pd.concat(histories, ignore_index=True), pretraining
+
+
+def _train_in_parallel(n_members: int, current_run: TaskRun, parallel: Parallel, folders: Folders) -> None:
+    """Train the networks of an ensemble in parallel processes, whose checkpoints this process then finds."""
+    parent = Path(folders.outputs).resolve() / current_run.task / "networks"
+    jobs = []
+    for member in range(1, n_members + 1):
+        folder = parent / str(member)
+        run = current_run.child(f"network {member}", folder=folder, to_output="history", member=member)
+        # The first network caches most features that the others need.
+        jobs.append(Job(f"network {member}", MODULE, asdict(run), log=str(folder / "log.txt"), shares=("features",)))
+    for outcome in track(run_jobs(jobs, width=n_members, **parallel.model_dump()), "Networks", n_members):
+        if outcome.error is not None:
+            logger.warning("%s is trained again in this process: %s", outcome.name, outcome.error)
+    shutil.rmtree(parent, ignore_errors=True)
 
 
 def _log_training_images(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task, training: Training) -> None:

@@ -35,17 +35,24 @@ class CellBlocks(Parameters):
 
 
 class Parallel(Parameters):
-    """Parallel execution of the cells of an experiment.
+    """Parallel execution of the cells of an experiment, and of the networks of an ensemble.
+
+    The networks of an ensemble are trained one after the other unless ``scheduler`` or ``workers`` is given.
 
     Args:
         scheduler: address of a Dask scheduler whose workers see the same folders; null for this machine.
-        workers: number of parallel cells on this machine; null for as many as cores and memory allow.
-        memory_gb (GiB): memory of a cell.
+        workers: number of parallel processes on this machine; null for as many as cores and memory allow.
+        memory_gb (GiB): memory of a process.
     """
 
     scheduler: str | None
     workers: Annotated[int, Field(ge=1)] | None
     memory_gb: Annotated[float, Field(gt=0)]
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether the number or the place of parallel processes is given."""
+        return self.scheduler is not None or self.workers is not None
 
 
 class Ablation(Parameters):

@@ -66,8 +66,8 @@ def _compared(report: Document) -> str:
     return (
         f"{plural(new['looked_at'], 'new image')} from {new['place']} with the images of {_version(report['model'])}: "
         f"pixels and prevalence with {plural(reference['training_images'], 'training image')}; features, scores and "
-        f"calibration with {plural(reference['validation_images'], 'validation image')}, because the network has "
-        "memorised its training images. One image per patient was drawn."
+        f"calibration with {plural(reference['validation_images'], 'image')} that the network was not trained on, "
+        "because it has memorised its training images. One image per patient was drawn."
     )
 
 
