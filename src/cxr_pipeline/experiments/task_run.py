@@ -86,7 +86,7 @@ class TaskRun:
         ensemble that the run trains.
         """
         changes = overrides or {}
-        cell = {"name": name, "folder": str(folder), "parent_run": self.run_id}
+        cell: dict[str, Any] = {"name": name, "folder": str(folder), "parent_run": self.run_id}
         if member is not None:
             cell["member"] = member
         return replace(
