@@ -37,7 +37,7 @@ def parameters(folders):
         "params:resolution": config.Resolution(size=SIZE, mode="fit", max_megapixels=1),
         "params:morphology": config.Morphology(steps=[{"operation": "opening", "shape": "rectangle", "size": 3}]),
         "params:splitting": config.Splitting(train=0.6, validation=0.2, test=0.2, seed=1),
-        "params:training": config.Training(**parameters_of()["training"]),
+        "params:training": config.Training(**{**parameters_of()["training"], "folds": 2}),
         "params:resampling": config.Resampling(plan="oversample", class_weights=False, seed=1),
     }
 

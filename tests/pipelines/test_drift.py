@@ -49,6 +49,7 @@ def folders(tmp_path_factory, classifier):
         "manifest": manifest,
         "splits": manifest[["source", "image", "sha256", "patient_id"]].assign(split=split),
         **{f"params:{name}": block(**parameters_of()[name]) for name, block in BLOCKS.items()},
+        "params:training": Training(**{**parameters_of()["training"], "folds": 1}),
     }
     profile = run_stage(create_profiling(), inputs, {"drift_profile": MemoryDataset()})["drift_profile"]
     version = (classifier.model, classifier.decision_rule, classifier.recipe)

@@ -20,7 +20,7 @@ def test_test_images_seen_in_pretraining_are_not_scored(tmp_path):
     prepared._images.write(manifest["sha256"].tolist(), np.full((4, 32, 32), 51, np.uint8))
     blocks = parameters_of()
     augmentation = config.Augmentation(**blocks["augmentation"])
-    evaluation = config.Evaluation(**blocks["evaluation"])
+    evaluation = config.Evaluation(**{**blocks["evaluation"], "views": 1})
     rule = fixed_rule(("well", "ill")).to_dict()
     for seen, expected in (({}, [1, 2, 3]), ({"seen": [manifest["sha256"][2]]}, [1, 3])):
         scores = score_test(

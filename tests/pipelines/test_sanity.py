@@ -21,6 +21,7 @@ TASK = Task(name="effusion", title="T", kind="binary", classes={"well": ("well",
 MODEL = Network(name="small_cnn", weights="none", head_units=0, dropout=0.5, pooling="average")
 TRAINING = {
     **parameters_of()["training"],
+    "folds": 1,
     **{"learning_rate": 5e-3, "weight_decay": 0.1, "head_weight_decay": 0.1, "epochs": 2, "batch_size": 16},
     **{"tolerance": 0.0, "patience": None, "seed": 0},
     "fine_tuning": {"cut": None, "epochs": 1, "learning_rate": 1e-3, "batch_size": 16},

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cxr_pipeline.data.sources.proposals import Proposal
 
 _FILE = "local/parameters/tasks.yml"
+# With fewer images, folds may lack a class; with more, an ensemble gains little for the time that it takes.
+_IMAGES_OF_AN_ENSEMBLE = range(50, 20_000)
+_SINGLE_NETWORK = {"training": {"folds": 1}, "evaluation": {"views": 1}}
 
 
 @click.group()
@@ -55,6 +58,7 @@ def new(name: str, folder: Path | None, table: Path | None) -> None:
         "task": {"title": name.replace("_", " ").capitalize(), "kind": kind, "classes": classes},
         "sources": {"images": dict(proposal.source)},
         **({} if size is None else {"resolution": {"size": size}}),
+        **(_SINGLE_NETWORK if len(images) not in _IMAGES_OF_AN_ENSEMBLE else {}),
     }
     file = configuration() / _FILE
     text = yaml.safe_dump({name: block}, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
