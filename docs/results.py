@@ -4,8 +4,9 @@
     python docs/results.py RAW --ablation [--params PARAMS]
 
 Runs ``kedro run --pipeline=TASK --params raw=RAW`` for each TASK, by default for all, and again with a single network
-and a single view, and stores the metrics in ``docs/results.csv``. With ``--ablation``, runs the twelve models of ``abnormality_ablation`` and stores their metrics
-in ``docs/twelve_models.csv`` and their figure in ``docs/images``. The page is written from both tables.
+and a single view, and stores the metrics in ``docs/results.csv``. With ``--ablation``, runs the twelve models of
+``abnormality_ablation`` and stores their metrics in ``docs/twelve_models.csv`` and their figure in ``docs/images``. The
+page is written from both tables.
 """
 
 import argparse
@@ -39,10 +40,13 @@ INTRODUCTION = """# Results
 
 All tasks with their default configuration, trained and tested on real images. Each row is one
 `kedro run --pipeline=TASK --params raw=RAW`, evaluated on test images that were used for neither training nor
-thresholds; rows with one network have `training.folds=1` and `evaluation.views=1`. Metrics are given with 95 % intervals clustered by patient (by image if patients are unknown). Metrics of several classes are
-means over the classes. The cross-validated AUC is that of single networks on all training images
-([why there are two](guides/few_images.md)). If a task has several sources, a model can recognise the source instead of the finding; the AUC
-within each source does not have this problem. `make results` writes this page; it refuses phantoms.
+thresholds; rows with one network have `training.folds=1` and `evaluation.views=1`. Metrics have 95 % intervals
+clustered by patient (by image if patients are unknown). Metrics of several classes are means over the classes.
+
+The cross-validated AUC is that of single networks on all images outside the test set
+([why there are two figures](guides/few_images.md)). If a task has several sources, a model can recognise the source
+instead of the finding; the AUC within each source does not have this problem. `make results` writes this page; it
+refuses phantoms.
 """
 
 
