@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import packages_distributions
+from importlib.metadata import version as distribution_version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,6 +43,7 @@ MODEL = "models:/cxr-effusion@champion"
 # Duration of the test of parallel clients; can be increased, for example CXR_CLIENT_SECONDS=30.
 SECONDS = float(os.environ.get("CXR_CLIENT_SECONDS", "3"))
 N_CLIENTS = 8
+CHANGES = ("rotation", "translation", "zoom", "brightness", "contrast")
 
 # Run in another process, which has only the code stored with the model.
 SERVE = """
@@ -93,7 +95,9 @@ def as_text(content):
     return base64.b64encode(content).decode()
 
 
-def test_a_model_runs_the_code_stored_with_it_and_installs_everything_that_it_imports(registered, images, tmp_path):
+def test_a_model_runs_the_code_stored_with_it_and_installs_everything_that_it_imports(
+    registered, classifier, images, tmp_path
+):
     compressed = io.BytesIO()
     radiograph = pydicom.dcmread(get_testdata_file("MR_small_jp2klossless.dcm", download=False))
     radiograph.Modality = "DX"
@@ -116,11 +120,20 @@ def test_a_model_runs_the_code_stored_with_it_and_installs_everything_that_it_im
     assert all(Path(file).is_relative_to(package) for file in served["ours"].values())
     assert not [name for name in served["ours"] if name.startswith("cxr_pipeline.pipelines")]
     distributions = packages_distributions()
-    listed = {requirement.partition("==")[0] for requirement in serving.requirements()}
+    listed = {requirement.partition("==")[0] for requirement in serving.requirements(classifier)}
     third_party = [name for name in served["imported"] if name in distributions and name != "cxr_pipeline"]
     assert {"keras", "pydicom", "gdcm", "matplotlib"} <= set(third_party)
     for name in third_party:
         assert listed & {distribution.lower().replace("_", "-") for distribution in distributions[name]}, name
+
+
+def test_a_transformer_needs_kerashub_in_the_server():
+    network = with_views(build_model(name="dinov2_vitb14", size=28), 2, dict.fromkeys(CHANGES, 0.1), seed=1)
+    recipe = Recipe(size=28, mode="fit", max_megapixels=1.0)
+    needed = serving.requirements(ImageClassifier(network, recipe, fixed_rule(), {}))
+    assert f"keras-hub=={distribution_version('keras-hub')}" in needed
+    single = serving.requirements(ImageClassifier(grey_network(28), recipe, fixed_rule(), {}))
+    assert not [name for name in single if "keras-hub" in name]
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
@@ -148,13 +161,11 @@ def test_a_model_of_several_classes_answers_with_a_column_for_each(kind, images,
 def test_an_ensemble_with_views_is_served_as_it_scores(images, tmp_path):
     options = {"name": "small_cnn", "size": 32}
     members = [build_model(**options, seed=seed) for seed in (1, 2, 3)]
-    augmentation = {"rotation": 7, "translation": 0.05, "zoom": 0.1, "brightness": 0.1, "contrast": 0.15}
-    network = with_views(combine(members, "image"), 3, augmentation, seed=4)
+    network = with_views(combine(members, "image"), 3, dict.fromkeys(CHANGES, 0.1), seed=4)
     recipe = Recipe(size=32, mode="fit", max_megapixels=1.0)
-    expected = score(ImageClassifier(network, recipe, fixed_rule(), {}), images)
-    with mlflow_file(tmp_path):
-        uri = register(network, fixed_rule(), recipe)["uri"]
-        answer = mlflow.pyfunc.load_model(uri).predict(pd.DataFrame({"image": [as_text(image) for image in images]}))
+    classifier = ImageClassifier(network, recipe, fixed_rule(), {})
+    expected = score(classifier, images)
+    answer = limited(classifier, tmp_path / "c").predict(pd.DataFrame({"image": list(map(as_text, images))}))
     np.testing.assert_allclose(answer["probability"].astype(float), expected["probability"], rtol=0, atol=1e-6)
     single = score(ImageClassifier(members[0], recipe, fixed_rule(), {}), images)
     assert not np.allclose(expected["probability"], single["probability"], rtol=0, atol=1e-4)

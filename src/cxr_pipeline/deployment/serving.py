@@ -163,9 +163,14 @@ def signature(outputs: Sequence[str]) -> ModelSignature:
     return ModelSignature(Schema([ColSpec("string", "image")]), Schema(answer), asked)
 
 
-def requirements() -> list[str]:
-    """Return the packages that a server must install, pinned to the versions installed here."""
-    return [f"{distribution}=={version(distribution)}" for distribution in _REQUIREMENTS]
+def requirements(classifier: ImageClassifier) -> list[str]:
+    """Return the packages that a server of a classifier must install, pinned to the versions installed here."""
+    from cxr_pipeline.training.networks.views import network_of
+
+    network = network_of(classifier.model)
+    transformer = any(type(layer).__module__.startswith("keras_hub.") for layer in network.layers)
+    needed = (*_REQUIREMENTS, *(["keras-hub"] if transformer else []))
+    return [f"{distribution}=={version(distribution)}" for distribution in needed]
 
 
 def example_request(size: int) -> pd.DataFrame:

@@ -62,7 +62,7 @@ def register_version(
             python_model=serving.__file__,
             artifacts={"classifier": str(Path(folder, "classifier"))},
             code_paths=[str(Path(cxr_pipeline.__file__).parent)],
-            pip_requirements=serving.requirements(),
+            pip_requirements=serving.requirements(classifier),
             signature=serving.signature(list(rule.outputs)),
             input_example=serving.example_request(recipe.size),
             model_config=serving.limits_of(recipe),

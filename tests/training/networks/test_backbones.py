@@ -76,7 +76,7 @@ def test_a_pretrained_backbone_is_frozen_and_flat(name):
     assert [variable.path for variable in model.trainable_variables] == ["probability/kernel", "probability/bias"]
     assert not any(isinstance(layer, (keras.Model, keras.layers.Lambda)) for layer in model.layers)
     assert len({layer.name for layer in model.layers}) == len(model.layers)
-    until_normalised = model.layers[: model.layers.index(model.get_layer("imagenet_normalisation")) + 1]
+    until_normalised = model.layers[: model.layers.index(model.get_layer("normalisation")) + 1]
     assert {layer.name for layer in until_normalised} <= set(FLOAT32_LAYERS)
 
 

@@ -93,7 +93,8 @@ class Network(Parameters):
 
     Args:
         name: ``small_cnn``, ``cnn``, or a backbone: ``densenet121``, ``vgg16``, ``resnet50``, ``resnet50v1_5`` (as in
-            PyTorch), ``inceptionv3``, ``mobilenetv2`` or ``efficientnetv2b0``.
+            PyTorch), ``inceptionv3``, ``mobilenetv2``, ``efficientnetv2b0``, or ``dinov2_vitb14`` (a frozen
+            transformer).
         weights: ``none``, ``imagenet``, the path of a weights file, or ``models:/NAME/VERSION`` or
             ``models:/NAME@ALIAS`` for the backbone of a registered version; ``imagenet`` weights are searched in
             ``<raw>/weights/`` and in Keras' cache before they are downloaded.

@@ -21,7 +21,7 @@ from cxr_pipeline.framework.config.experiments import CellBlocks, check_cells, c
 from cxr_pipeline.framework.hooks.runs import Configured, task_of, tasks_of
 from cxr_pipeline.framework.invalid_parameters import check_parameters
 from cxr_pipeline.tracking import server
-from cxr_pipeline.training.networks.weights import SMALLEST_SIZES, check_weights, is_pretrained
+from cxr_pipeline.training.networks.weights import FROZEN, SMALLEST_SIZES, check_weights, is_pretrained
 
 # Parameters of a search that decide whether a network can be trained.
 SEARCHED = ("model.name", "model.weights", "resolution.size", "training.fine_tuning.cut")
@@ -70,9 +70,13 @@ def _check(task: Task, raw: Path, blocks: CellBlocks) -> None:
     """Check that threshold policies fit the kind of task, and that the network can be trained."""
     for policy in (blocks.thresholds.policy, *blocks.thresholds.compared):
         check_policy(policy.model_dump(), task.kind)
-    check_network(
-        blocks.model, size=blocks.resolution.size, cut=blocks.training.fine_tuning.cut, raw=raw, task=task.name
-    )
+    size, tuning = blocks.resolution.size, blocks.training.fine_tuning
+    if blocks.model.name in FROZEN and tuning.epochs > 0:
+        raise UserError(
+            f"{task.name}.training.fine_tuning.epochs is {tuning.epochs}, but of {blocks.model.name} only the head can "
+            f"be trained. Set it to 0: --params {task.name}.training.fine_tuning.epochs=0"
+        )
+    check_network(blocks.model, size=size, cut=tuning.cut, raw=raw, task=task.name)
 
 
 def check_network(network: Network, *, size: int, cut: str | None, raw: Path, task: str) -> None:
@@ -83,6 +87,8 @@ def check_network(network: Network, *, size: int, cut: str | None, raw: Path, ta
             f"{task}.resolution.size is {size}, but {name} needs images of at least {SMALLEST_SIZES[name]} pixels per "
             f"side. Increase it, or use a network for small images: --params {task}.model.name=small_cnn"
         )
+    if name in FROZEN and size % 14:
+        raise UserError(f"{task}.resolution.size is {size}, but {name} needs a multiple of 14, such as 224.")
     check_weights(name, weights, raw, task=task)
     if not is_pretrained(name, weights) or (weights == "imagenet" and cut is None):
         return

@@ -13,6 +13,8 @@ from functools import partial
 
 import keras
 
+from cxr_pipeline.training.networks import vit
+
 # Keras' default, 0.99, averages over a few hundred steps, which may be the whole training run of a small task.
 BATCH_NORMALIZATION_MOMENTUM = 0.9
 
@@ -117,6 +119,7 @@ _BACKBONES = (
         STANDARDISED,
         cut="block5e_add",
     ),
+    Backbone(vit.NAME, vit.vision_transformer, STANDARDISED, cut=vit.FEATURES),
 )
 BACKBONES = {backbone.name: backbone for backbone in _BACKBONES}
 

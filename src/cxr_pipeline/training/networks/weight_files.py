@@ -10,10 +10,14 @@ import keras
 import numpy as np
 
 from cxr_pipeline.common.files import explain_damage
+from cxr_pipeline.training.networks import vit
 from cxr_pipeline.training.networks.backbones import NORMALISATION, Normalisation
 from cxr_pipeline.training.networks.ensemble import layer_of, members_of
 from cxr_pipeline.training.networks.torch_layout import from_torch
 from cxr_pipeline.training.networks.views import network_of
+
+# Networks with a layout of their own.
+LOADERS = {vit.NAME: vit.load_transformer}
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +32,7 @@ def load_weights(backbone: keras.Model, file: Path) -> None:
     numbers.
     """
     remedy = f"Give a file with the weights of {backbone.name}, or set model.weights to imagenet or none."
-    readers = {".safetensors": _load_safetensors, ".keras": _load_model}
+    readers = {".safetensors": LOADERS.get(backbone.name, _load_safetensors), ".keras": _load_model}
     # The exception contains the same message as the warnings.
     with explain_damage(f"model.weights: {file}", remedy), warnings.catch_warnings(action="ignore"):
         unused = readers.get(file.suffix, _load_hdf5)(backbone, file)
