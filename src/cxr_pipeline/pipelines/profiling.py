@@ -29,14 +29,17 @@ def profile_images(
     """
     from cxr_pipeline.deployment.drift.image_features import extract_features, sample_one_per_patient
     from cxr_pipeline.deployment.drift.reference_profile import ReferenceProfile
+    from cxr_pipeline.training.networks.ensemble import members_of
 
     rule, sides = rule_from_dict(decision_rule), []
-    averaged = evaluation.average_views(model, augmentation)
-    for split in ("train", "validation" if training.folds == 1 else "test"):
+    held_out = "validation" if training.folds == 1 else "test"
+    # Scores of training images are not compared, so that one network without views is enough for their features.
+    networks = {"train": members_of(model)[0], held_out: evaluation.average_views(model, augmentation)}
+    for split, network in networks.items():
         images = select_split(manifest, trained_on(splits, training.folds), split)
         rows = sample_one_per_patient(images, max_images=drift.max_images, seed=drift.seed)
         batches = enhanced_images.batches(rows["sha256"].tolist(), drift.batch_size)
-        features = extract_features(averaged, rule, batches, n_images=len(rows))
+        features = extract_features(network, rule, batches, n_images=len(rows))
         sides.append(features.with_metadata(rows, rule.outputs))
     return ReferenceProfile.fit(*sides, outputs=rule.outputs, seed=drift.seed)
 
