@@ -1,6 +1,7 @@
 """Processes of the kedro command, forked from one that has already imported the large libraries."""
 
 import atexit
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -69,6 +70,7 @@ def _run(folder: Path, arguments: tuple[str, ...], output: Path, environment: di
         os.dup2(stream.fileno(), descriptor)
     sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8")
     sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8")
+    faulthandler.enable()  # an abort in a library then says where
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

@@ -32,7 +32,7 @@ def test_a_second_run_is_refused_and_a_stopped_run_is_marked_as_killed(project, 
             assert f"since {held['since']}" in message
             assert "Traceback" not in message
             assert len(runs(project)) == n_runs
-        assert stop(first, signum) == status
+        assert stop(first, signum) == status, first.printed()
         assert not holder(project)
         assert [run.info.status for run in runs(project)] == ["KILLED"] * n_runs
         assert "Traceback" not in first.printed()

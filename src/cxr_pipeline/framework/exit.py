@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 import click
 from kedro.config import MissingConfigException
@@ -38,13 +39,10 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
         finally:
             close_bars()
     except (KeyboardInterrupt, Terminated) as stopped:
-        from cxr_pipeline.tracking import runs
-
-        # Kedro calls the hooks for a failed run only for subclasses of `Exception`, which these are not.
-        runs.end_active_run("KILLED")
-        end, status = ("Interrupted", 130) if isinstance(stopped, KeyboardInterrupt) else ("Terminated", 143)
-        _exit(f"{end}. Finished work is kept: run the same command to resume.", status)
+        _exit_stopped(stopped)
     except Exception as error:
+        if (signalled := _stop_before(error)) is not None:
+            _exit_stopped(signalled)
         explained = explain(error)
         if explained is None:
             raise
@@ -61,7 +59,23 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _exit(message: str, status: int) -> None:
+def _stop_before(error: BaseException | None) -> BaseException | None:
+    """Return the signal during whose handling an error occurred, such as in the cleanup of a library, or None."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | Terminated):
+        error = error.__context__
+    return error
+
+
+def _exit_stopped(stopped: BaseException) -> NoReturn:
+    from cxr_pipeline.tracking import runs
+
+    # Kedro calls the hooks for a failed run only for subclasses of `Exception`, which these are not.
+    runs.end_active_run("KILLED")
+    end, status = ("Interrupted", 130) if isinstance(stopped, KeyboardInterrupt) else ("Terminated", 143)
+    _exit(f"{end}. Finished work is kept: run the same command to resume.", status)
+
+
+def _exit(message: str, status: int) -> NoReturn:
     print(f"Error: {message}", file=sys.stderr)
     sys.exit(status)
 
