@@ -76,9 +76,10 @@ def main() -> None:
     if arguments.ablation:
         run_ablation(arguments.raw, arguments.params)
         write_page()
+    commit = in_short(git_commit())  # before the first row is written, which is a change of the project
     tasks = () if arguments.ablation else arguments.tasks or task_names()
     for task, variant in product(tasks, (DEFAULT, SINGLE_NETWORK)):
-        row = pd.DataFrame([run(task, arguments.raw, variant)]).astype(str)
+        row = pd.DataFrame([run(task, arguments.raw, variant, commit)]).astype(str)
         earlier = pd.read_csv(RECORD, dtype=str) if RECORD.exists() else row.head(0)
         # Of two rows of the same task and the same numbers of networks and views, the newer one is kept.
         rows = pd.concat([earlier, row]).drop_duplicates(["task", "networks", "views"], keep="last")
@@ -120,7 +121,7 @@ def kedro(pipeline: str, params: str) -> None:
     )
 
 
-def run(task: str, raw: str, variant: str) -> dict[str, object]:
+def run(task: str, raw: str, variant: str, commit: str) -> dict[str, object]:
     """Run a task with the parameters of a variant, and return its metrics and duration."""
     started = time.monotonic()
     kedro(task, f"raw={raw}{variant.format(task=task)}")
@@ -139,7 +140,7 @@ def run(task: str, raw: str, variant: str) -> dict[str, object]:
         "always": f"{metrics['majority']['accuracy']:.3f}" if "majority" in metrics else "",
         "minutes": round(minutes, 1),
         "cores": n_cores(),
-        "commit": in_short(git_commit()),
+        "commit": commit,
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
     }
 

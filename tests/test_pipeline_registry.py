@@ -17,7 +17,7 @@ def test_a_task_has_all_stages_in_order_and_needs_only_parameters_and_its_own_le
         assert tuple(order[:fitted]) == STAGES[:fitted]
         assert order.index("evaluation") < min(order.index("registration"), order.index("reporting"))
         free = {name for name in pipelines[task].inputs() if not name.startswith("params:")}
-        assert free == {f"{task}.earlier_splits", "parameters"}
+        assert free == {f"{task}.earlier_splits", "parameters", "current_run"}
 
 
 @pytest.mark.parametrize("names", [("effusion", "comparison"), ("effusion_tuning", "effusion"), ("folders",)])

@@ -54,7 +54,7 @@ def test_previews_are_in_place_and_name_no_patient_and_no_image(api, demo):
     tables = ("metrics", "classification_report", "confusion_table", "splits", "quarantine", "history")
     others = ("decision_rule", "model_card", "warnings", "model_version")
     assert {f"effusion.{name}" for name in (*images, *tables, *others)} < previews.keys()
-    assert previews["fit_model"]["content"] == "Train the network and log each epoch to MLflow."
+    assert previews["fit_model"]["content"].startswith("Train the network and log each epoch to MLflow; stop")
     assert "auc" in [row[0] for row in previews["effusion.metrics"]["data"]]
     text = re.sub(r"[A-Za-z0-9+/=]{500,}", "", json.dumps(previews))
     manifest = pd.read_parquet(data(demo.folder) / "03_primary/effusion/manifest.parquet")

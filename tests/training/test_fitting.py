@@ -20,7 +20,7 @@ SIZE = 32
 FINE_TUNING = {"cut": "block3_pool", "epochs": 3, "learning_rate": 1e-3, "batch_size": 16}
 CHANGES = {"epochs": 3, "learning_rate": 3e-3, "batch_size": 16, "head_weight_decay": 1e-3, "tolerance": 0.0}
 SETTINGS = Training(
-    **{**parameters_of()["training"], **CHANGES, "patience": None, "seed": 0, "fine_tuning": FINE_TUNING}
+    **{**parameters_of()["training"], **CHANGES, "patience": None, "seed": 0, "folds": 1, "fine_tuning": FINE_TUNING}
 )
 AUGMENTATION = {
     **{"rotation": 5.0, "translation": 0.05, "zoom": 0.0, "brightness": 0.1, "contrast": 0.0, "noise": 0.01},
