@@ -3,7 +3,7 @@ import pytest
 from manifests import images
 
 from cxr_pipeline.common.errors import UserError
-from cxr_pipeline.data.pretraining import collection_of, read_list, seen_images, shared_sources
+from cxr_pipeline.data.pretraining import collection_of, listed_images, read_list, shared_sources, without_seen
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,10 @@ from cxr_pipeline.data.pretraining import collection_of, read_list, seen_images,
         (["rsna", "mimic"], ["a", "unknown"]),
         (["ChestMNIST_224"], ["a", "unknown"]),
         (["chexpert"], ["b", "unknown"]),
-        ([], []),
+        (["CheXpert-v1.0"], ["b", "unknown"]),
+        (["ChestX-ray14"], ["a", "unknown"]),
+        (["padchest"], ["unknown"]),
+        ([], ["a", "b", "unknown"]),
     ],
 )
 def test_sources_may_share_images_with_collections_of_the_same_origin(trained_on, shared):
@@ -32,28 +35,45 @@ def test_the_collection_of_a_source_is_that_of_its_layout_or_of_its_download(tmp
 MANIFEST = pd.concat(
     [images(["01", "01", "2", "3", None], source="a"), images(["1", "4"], source="b", start=5)], ignore_index=True
 ).assign(image=lambda table: "folder/" + table["image"])
-# The first image of patient 01 is a training image.
-SPLITS = MANIFEST[["source", "image", "sha256", "patient_id"]].assign(split=["train", *["test"] * 6])
 
 
 @pytest.mark.parametrize(
-    ("lists", "seen"),
+    ("lists", "expected"),
     [
         ({}, []),
         ({"images": {"2.png", "none.png"}}, [2]),
-        ({"images": {f"{4:064x}"}}, [4]),
-        ({"images": {"0.png"}}, [1]),  # another image of the patient
-        ({"patients": {"1", "0003"}}, [1, 3]),
-        ({"images": {"6.png"}, "patients": {"4"}}, []),  # of a source that is not concerned
+        ({"images": {"folder/2.png"}}, [2]),
+        ({"images": {"/data/folder/2.png", "elsewhere/3.png"}}, [2]),
+        ({"images": {f"{4:064X}"}}, [4]),
+        ({"images": {"0.png"}}, [0, 1]),  # another image of the patient
+        ({"patients": {"1", "0003"}}, [0, 1, 3, 5]),
     ],
 )
-def test_test_images_in_a_list_and_others_of_their_patients_were_seen(lists, seen):
-    assert seen_images(MANIFEST, SPLITS, sources=["a"], **lists) == [f"{number:064x}" for number in seen]
+def test_images_in_a_list_and_others_of_their_patients_are_found(lists, expected):
+    assert MANIFEST.index[listed_images(MANIFEST, **lists)].tolist() == expected
+
+
+def test_a_name_that_several_images_have_is_refused_without_its_folder():
+    names = [f"patient{number}/study1/view1_frontal.jpg" for number in range(7)]
+    manifest = MANIFEST.assign(image=names, patient_id=None)
+    found = listed_images(manifest, images={"CheXpert/train/patient3/study1/view1_frontal.jpg"})
+    assert manifest.index[found].tolist() == [3]
+    with pytest.raises(UserError, match=r"names view1_frontal\.jpg, but several images of a source have this name"):
+        listed_images(manifest, images={"view1_frontal.jpg"})
 
 
 def test_lists_have_a_name_in_each_line(tmp_path):
     file = tmp_path / "list.csv"
-    file.write_text("\ufeff/data/images/1.png,Effusion\n\n  2.png \nC:\\images\\3.png\n", "utf-8")
-    assert read_list(file) == {"1.png", "2.png", "3.png"}
+    file.write_text('\ufeff/data/images/1.png,Effusion\n\n  2.png \nC:\\images\\3.png\n"4.png"\npatient5/\n', "utf-8")
+    assert read_list(file) == {"data/images/1.png", "2.png", "C:/images/3.png", "4.png", "patient5"}
     with pytest.raises(UserError, match=r"absent\.csv cannot be read: it does not exist"):
         read_list(tmp_path / "absent.csv")
+    for content, reason in ((b"", "it is empty"), (b"\xff\xfe\x00", "can't decode")):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=rf"list\.csv cannot be read: .*{reason}.* Expected a text file"):
+            read_list(file)
+
+
+def test_test_images_that_were_seen_are_left_out():
+    assert without_seen(MANIFEST, {"seen": [f"{3:064x}"]}).index.tolist() == [0, 1, 2, 4, 5, 6]
+    assert without_seen(MANIFEST, {}).equals(MANIFEST)

@@ -72,10 +72,19 @@ def test_unknown_patients_are_a_warning(metrics_of, data_report):
 def test_test_images_that_pretraining_may_have_used_are_a_warning(data_report):
     weights = {"weights": "chest.safetensors", "trained_on": ["nih", "chexpert"], "unlisted": ["images"]}
     warning = warnings.pretrained_on_test_images({**data_report(), "pretraining": weights})
-    assert "chest.safetensors were trained on images of nih and chexpert, without a list of them" in warning
-    assert "Test images of the source images may be among them" in warning
+    assert "chest.safetensors were trained on images of nih and chexpert, and no list says on which" in warning
+    assert "If test images of the source “images” are among them" in warning
+    unknown = warnings.pretrained_on_test_images({**data_report(), "pretraining": {**weights, "trained_on": []}})
+    assert "not known which images the weights chest.safetensors were trained on" in unknown
     assert not warnings.pretrained_on_test_images({**data_report(), "pretraining": {**weights, "unlisted": []}})
     assert not warnings.pretrained_on_test_images(data_report())
+
+
+def test_other_images_seen_in_pretraining_are_a_warning(data_report):
+    weights = {"weights": "models:/cxr-chest14/3", "n_seen_outside_test": 7}
+    warning = warnings.pretrained_on_other_images({**data_report(), "pretraining": weights})
+    assert "models:/cxr-chest14/3 were trained on 7 images outside the test set" in warning
+    assert not warnings.pretrained_on_other_images({**data_report(), "pretraining": {}})
 
 
 def test_few_images_or_patients_are_a_warning(counts):

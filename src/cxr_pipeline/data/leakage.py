@@ -13,7 +13,7 @@ def check_splits(
 
     If an image has exactly one class (``exclusive``), each split needs an image of each class; otherwise, each split
     needs, for at least one class, an image with it and an image without it. The validation images of a member of a
-    cross-validated ensemble are one of ``folds``. The `UserError` names the patients, images
+    cross-validated ensemble are one of ``folds`` folds. The `UserError` names the patients, images
     or classes. `ValueError` is raised if an image of the manifest has no split.
     """
     _check_patients(manifest, splits, task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 import keras
@@ -14,6 +15,7 @@ from cxr_pipeline.common.progress import track
 from cxr_pipeline.data.images.store import PreparedImages
 from cxr_pipeline.evaluation.intervals import measure_mean
 from cxr_pipeline.evaluation.localisation import boxes_of, localise, measure_maps, rank_correlation
+from cxr_pipeline.training.networks.backbones import NORMALISATION
 from cxr_pipeline.training.networks.build import OUTPUT, POOLED
 from cxr_pipeline.training.networks.ensemble import layer_of, members_of
 from cxr_pipeline.training.networks.views import network_of
@@ -107,7 +109,10 @@ def _feature_layer(model: Model) -> Layer:
     shift the positions.
     """
     layers = model.layers[: model.layers.index(layer_of(model, POOLED))]
-    first = next(place for place, layer in enumerate(layers) if isinstance(layer, keras.layers.Conv2D))
+    convolutions = (place for place, layer in enumerate(layers) if isinstance(layer, keras.layers.Conv2D))
+    # A transformer is one layer, after the normalisation.
+    normalised = (place for place, layer in enumerate(layers, start=1) if layer.name == NORMALISATION)
+    first = next(chain(convolutions, normalised))
     maps = [layer for layer in reversed(layers[first:]) if len(layer.output.shape) == 4]
     maps = [layer for layer in maps if not isinstance(layer, keras.layers.ZeroPadding2D)]
     large = [layer for layer in maps if layer.output.shape[1] >= SIDE]

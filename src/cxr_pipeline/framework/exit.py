@@ -41,7 +41,7 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
     except (KeyboardInterrupt, Terminated) as stopped:
         _exit_stopped(stopped)
     except Exception as error:
-        if (signalled := _stop_before(error)) is not None:
+        if (signalled := signal_before(error)) is not None:
             _exit_stopped(signalled)
         explained = explain(error)
         if explained is None:
@@ -59,7 +59,7 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _stop_before(error: BaseException | None) -> BaseException | None:
+def signal_before(error: BaseException | None) -> BaseException | None:
     """Return the signal during whose handling an error occurred, such as in the cleanup of a library, or None."""
     while error is not None and not isinstance(error, KeyboardInterrupt | Terminated):
         error = error.__context__
@@ -69,7 +69,7 @@ def _stop_before(error: BaseException | None) -> BaseException | None:
 def _exit_stopped(stopped: BaseException) -> NoReturn:
     from cxr_pipeline.tracking import runs
 
-    # Kedro calls the hooks for a failed run only for subclasses of `Exception`, which these are not.
+    # Kedro calls the hook for a failed run only for subclasses of `Exception`.
     runs.end_active_run("KILLED")
     end, status = ("Interrupted", 130) if isinstance(stopped, KeyboardInterrupt) else ("Terminated", 143)
     _exit(f"{end}. Finished work is kept: run the same command to resume.", status)
@@ -84,7 +84,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     """Return the message and exit status for an error that the user can correct, None for a defect of this program.
 
     Only explicit causes (``raise ... from ...``) are followed: an error that happens while another one is handled is a
-    defect, regardless of the other one.
+    defect, whatever the other one is. A signal is handled before, see `signal_before`.
     """
     for cause in _causes(error):
         if isinstance(cause, UserError | Locked):

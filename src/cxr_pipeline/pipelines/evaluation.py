@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.pretraining import without_seen
 from cxr_pipeline.data.splits import count_splits, select_split, trained_on
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.evaluation.evaluate import (
@@ -37,14 +38,9 @@ def score_test(
 ) -> pd.DataFrame:
     """Score the test images that were not seen in pretraining, and apply the frozen decision rule."""
     averaged = evaluation.average_views(model, augmentation)
-    images = _unseen(select_split(manifest, splits, "test"), pretraining)
+    images = without_seen(select_split(manifest, splits, "test"), pretraining)
     scores = predict_scores(averaged, enhanced_images, images, task.outputs)
     return decide(scores, rule_from_dict(decision_rule))
-
-
-def _unseen(images: pd.DataFrame, pretraining: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the images without the test images that were seen in pretraining."""
-    return images[~images["sha256"].isin(pretraining.get("seen", []))]
 
 
 def measure_test(
@@ -113,7 +109,7 @@ def find_warnings(
         metrics,
         decision_rule,
         {**data_report, "confounding": confounding, "pretraining": pretraining},
-        count_splits(_unseen(manifest, pretraining), trained_on(splits, training.folds), classes),
+        count_splits(without_seen(manifest, pretraining), trained_on(splits, training.folds), classes),
     )
 
 

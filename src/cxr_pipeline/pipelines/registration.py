@@ -12,6 +12,7 @@ from cxr_pipeline.deployment.data_changes import images_used, with_patients
 from cxr_pipeline.deployment.promotion import decide
 from cxr_pipeline.evaluation.decision_rule import rule_from_dict
 from cxr_pipeline.framework.config import Augmentation, Evaluation, Folders, Retraining, Task
+from cxr_pipeline.framework.pretraining import PRETRAINED_ON
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.pages.promotion_record import decision_files, decision_record
 from cxr_pipeline.tracking import aliases, artifacts, promotion_records, runs, versions
@@ -28,6 +29,7 @@ def register_model(
     refused_images: pd.DataFrame,
     drift_profile: Any,
     warnings: list[str],
+    pretraining: Mapping[str, Any],
     task: Task,
     augmentation: Augmentation,
     evaluation: Evaluation,
@@ -39,6 +41,8 @@ def register_model(
     images = with_patients(images_used(manifest, splits, refused_images), manifest, folders.patient_key)
     name = aliases.model_name(task.name, phantom=data_report["phantom"])
     tags = {"git_commit": git_commit(), "kedro_pipeline": task.name, "test_digest": metrics["images_digest"]}
+    if pretraining.get("trained_on"):
+        tags[PRETRAINED_ON] = ",".join(pretraining["trained_on"])
     tags |= artifacts.log_images(images, name=name, key_file=folders.patient_key)
     artifacts.log_profile(drift_profile)
     provenance = {

@@ -9,6 +9,7 @@ import pandas as pd
 from cxr_pipeline.common.mappings import flatten, hide_passwords
 from cxr_pipeline.common.provenance import versions
 from cxr_pipeline.data.images.store import PreparedImages
+from cxr_pipeline.data.pretraining import without_seen
 from cxr_pipeline.data.splits import count_sources, count_splits, select_split
 from cxr_pipeline.evaluation.score_tables import Scores
 from cxr_pipeline.framework.config import Network, Task, Training, plain
@@ -79,7 +80,7 @@ def write_report(
     """Write a copy of the report that no later run replaces, the model card and the report of a version."""
     used = flatten({name: plain(block) for name, block in parameters[task.name].items()})
     network = {"name": trained.name, "n_parameters": trained.count_params(), "size": trained.input_shape[1]}
-    selected = training.selector.select_rows(history)
+    selected, tested = training.selector.select_rows(history), without_seen(manifest, pretraining)
     content = ReportContent(
         version=model_version,
         warnings=warnings,
@@ -88,8 +89,8 @@ def write_report(
         decision_rule=decision_rule,
         data_report={**data_report, "confounding": confounding, "pretraining": pretraining},
         quarantine=quarantine,
-        split_counts=count_splits(manifest, splits, tuple(task.classes)),
-        source_counts=count_sources(manifest, splits),
+        split_counts=count_splits(tested, splits, tuple(task.classes)),
+        source_counts=count_sources(tested, splits),
         sampling_plan=sampling_plan,
         history=history,
         figures={**figures, **heatmaps, "augmentation_preview": augmentation_preview},

@@ -8,7 +8,7 @@ import pandas as pd
 
 from cxr_pipeline.data.confounding import source_baseline
 from cxr_pipeline.data.leakage import check_splits
-from cxr_pipeline.data.splits import assign_splits, count_splits, member_splits, trained_on
+from cxr_pipeline.data.splits import assign_splits, count_splits, trained_on
 from cxr_pipeline.framework.config import Splitting, Task, Training
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.report.warnings import confounded, few_patients
@@ -27,9 +27,6 @@ def split_patients(
     settings = splitting.model_dump(exclude={"renew"})
     splits = assign_splits(manifest, earlier_splits, **settings, task=task.name)
     check_splits(manifest, splits, exclusive=task.single_label, task=task.name)
-    if training.folds > 1:
-        for member_split in member_splits(splits, training.folds):
-            check_splits(manifest, member_split, exclusive=task.single_label, task=task.name, folds=training.folds)
     if warning := few_patients(count_splits(manifest, trained_on(splits, training.folds), tuple(task.classes))):
         logger.warning("%s", warning)
     return former, splits

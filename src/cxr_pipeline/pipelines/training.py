@@ -18,6 +18,7 @@ from cxr_pipeline.framework.config import Augmentation, Folders, Network, Parall
 from cxr_pipeline.framework.pretraining import describe_pretraining
 from cxr_pipeline.pipelines.stage import Pipeline, node, stage
 from cxr_pipeline.tracking import runs
+from cxr_pipeline.training.networks.weights import is_pretrained
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def fit_model(
     if current_run.member is not None:
         members = [members[current_run.member - 1]]
     elif len(members) > 1 and parallel.is_requested and not current_run.is_cell:
-        _train_in_parallel(len(members), current_run, parallel, folders)
+        _train_in_parallel(len(members), model, current_run, parallel, folders)
     networks, histories = [], []
     for member, member_split in members:
 
@@ -71,19 +72,24 @@ def fit_model(
     return ensemble, pd.concat(histories, ignore_index=True), pretraining
 
 
-def _train_in_parallel(n_members: int, current_run: TaskRun, parallel: Parallel, folders: Folders) -> None:
+def _train_in_parallel(
+    n_members: int, model: Network, current_run: TaskRun, parallel: Parallel, folders: Folders
+) -> None:
     """Train the networks of an ensemble in parallel processes, whose checkpoints this process then finds."""
     parent = Path(folders.outputs).resolve() / current_run.task / "networks"
-    jobs = []
+    # The first network caches most features that the others need.
+    shares = ("features",) if is_pretrained(model.name, model.weights) else ()
+    jobs, failed = [], False
     for member in range(1, n_members + 1):
         folder = parent / str(member)
         run = current_run.child(f"network {member}", folder=folder, to_output="history", member=member)
-        # The first network caches most features that the others need.
-        jobs.append(Job(f"network {member}", MODULE, asdict(run), log=str(folder / "log.txt"), shares=("features",)))
+        jobs.append(Job(f"network {member}", MODULE, asdict(run), log=str(folder / "log.txt"), shares=shares))
     for outcome in track(run_jobs(jobs, width=n_members, **parallel.model_dump()), "Networks", n_members):
         if outcome.error is not None:
-            logger.warning("%s is trained again in this process: %s", outcome.name, outcome.error)
-    shutil.rmtree(parent, ignore_errors=True)
+            failed = True
+            logger.warning("%s is trained in this process, because its own failed: %s", outcome.name, outcome.error)
+    if not failed:  # otherwise, the logs there say why
+        shutil.rmtree(parent, ignore_errors=True)
 
 
 def _log_training_images(manifest: pd.DataFrame, splits: pd.DataFrame, task: Task, training: Training) -> None:

@@ -30,6 +30,7 @@ def warnings(
         kind.collapsed(metrics),
         confounded(data_report),
         pretrained_on_test_images(data_report),
+        pretrained_on_other_images(data_report),
         majority(metrics),
         chance_classes(metrics),
         policy_missed(decision_rule),
@@ -83,10 +84,27 @@ def pretrained_on_test_images(data_report: Document) -> str:
     pretraining = data_report.get("pretraining", {})
     if not pretraining.get("unlisted"):
         return ""
-    collections, sources = join(pretraining["trained_on"]), join(pretraining["unlisted"])
+    sources = sources_named(pretraining["unlisted"])
+    if not pretraining["trained_on"]:
+        return (
+            f"It is not known which images the weights {pretraining['weights']} were trained on. If test images of "
+            f"{sources} are among them, all figures are too good."
+        )
     return (
-        f"The weights {pretraining['weights']} were trained on images of {collections}, without a list of them. Test "
-        f"images of the source {sources} may be among them, which would make all figures too good."
+        f"The weights {pretraining['weights']} were trained on images of {join(pretraining['trained_on'])}, and no "
+        f"list says on which. If test images of {sources} are among them, all figures are too good."
+    )
+
+
+def pretrained_on_other_images(data_report: Document) -> str:
+    """Warn of images outside the test set that were seen in pretraining, on which the decision rule is fitted."""
+    pretraining = data_report.get("pretraining", {})
+    if not (n := pretraining.get("n_seen_outside_test", 0)):
+        return ""
+    return (
+        f"The weights {pretraining['weights']} were trained on {plural(n, 'image')} outside the test set, or on other "
+        "images of their patients. Their scores, on which calibration and threshold are fitted, and cross-validated "
+        "figures are too good. The test images are not affected."
     )
 
 

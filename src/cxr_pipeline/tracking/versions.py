@@ -150,6 +150,13 @@ def resolve_version(uri: str) -> ModelVersion:
     return ModelVersion(f"models:/{name}/{number[0]}", name=name, version=int(number[0]), run_id=run_id)
 
 
+def tags_of(version: ModelVersion) -> dict[str, str]:
+    """Return the tags of a version; empty for a model that is not registered."""
+    if version.name is None:
+        return {}
+    return dict(mlflow.MlflowClient().get_model_version(version.name, str(version.version)).tags)
+
+
 def description_of(version: ModelVersion) -> str:
     """Return the description of a version, Markdown; empty for a model that is not registered."""
     if version.name is None:

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Interval
 from cxr_pipeline.training.epoch_selection import EpochSelector, Monitor
 
 # Increase it when the same settings train differently, or when checkpoints are stored differently.
-FITTING = 3
+FITTING = 4
 # Increase it when the same key gives other features, such as after a change of rendering or rounding.
 FEATURES = 1
 

@@ -100,3 +100,32 @@ def test_the_normalisation_is_that_of_the_parameter_or_the_card_or_the_backbone(
         for value in (scaling.scale, scaling.offset)
     ]
     assert found == list(expected)
+
+
+def test_a_network_starts_from_the_backbone_of_a_registered_version(tmp_path):
+    import numpy as np
+
+    from cxr_pipeline.training.networks.build import build_model
+
+    source = build_model(name="mobilenetv2", size=32, seed=3, normalisation=(0.5, 1.0))
+    blocks = parameters_of()
+    network = Network(**{**blocks["model"], "name": "mobilenetv2", "weights": "models:/cxr-effusion/latest"})
+    with mlflow_file(tmp_path):
+        register(source, fixed_rule(), RECIPE)
+        options = {"size": 32, "task": Task(**blocks["task"]), "training": Training(**blocks["training"])}
+        built = network.build(**options, raw=tmp_path)
+    for layer in ("Conv1", "block_16_project"):
+        np.testing.assert_array_equal(built.get_layer(layer).get_weights()[0], source.get_layer(layer).get_weights()[0])
+    assert built.get_layer("normalisation").scale == 0.5
+    assert not built.get_layer("Conv1").trainable
+
+
+def test_a_changed_list_of_training_images_changes_the_digest(tmp_path):
+    with h5py.File(tmp_path / "own.h5", "w") as file:
+        file["x"] = 0.0
+    (tmp_path / "own.h5.yml").write_text("images: list.txt")
+    digests = set()
+    for content in ("1.png\n", "1.png\n2.png\n", "2.png\n1.png\n"):
+        (tmp_path / "list.txt").write_text(content)
+        digests |= set(weights_digests({"name": "vgg16", "weights": "own.h5"}, tmp_path))
+    assert len(digests) == 2

@@ -14,7 +14,7 @@ from cxr_pipeline.data.sources.pseudonyms import VARIABLE
 from cxr_pipeline.framework import config, hooks
 from cxr_pipeline.framework.config import Network
 from cxr_pipeline.framework.hooks import preflight as checks
-from cxr_pipeline.training.networks.weights import ARCHITECTURES, PUBLISHED, SMALLEST_SIZES
+from cxr_pipeline.training.networks.weights import ARCHITECTURES, FROZEN, PUBLISHED, SMALLEST_SIZES
 
 
 class Loader(dict[str, object]):
@@ -150,8 +150,11 @@ def test_a_run_of_two_tasks_names_the_runs_to_start_instead():
         hook.before_pipeline_run({"pipeline_names": ["a", "b_drift"]}, pipeline, DataCatalog())
 
 
+NETWORK = ("weights", "normalisation")
+
+
 def check_network(name="small_cnn", **changes):
-    network = {"name": name, "weights": changes.pop("weights", "none")}
+    network = {"name": name, "weights": "none"} | {key: changes.pop(key) for key in NETWORK if key in changes}
     blocks = Network(**network, head_units=0, dropout=0, pooling="average")
     settings = {"size": 64, "cut": None, "raw": Path(), "task": "effusion"}
     checks.check_network(blocks, **settings | changes)
@@ -165,9 +168,24 @@ def test_images_that_are_too_small_for_a_network_are_refused(name):
     check_network(name, size=smallest)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in FROZEN])
 def test_a_network_that_is_trained_from_scratch_has_no_cut_to_check(name):
     check_network(name, size=SMALLEST_SIZES[name], cut="nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("small_cnn", {"normalisation": "imagenet"}, "small_cnn takes no pretrained weights"),
+        ("cnn", {"weights": "models:/cxr-chest14/3"}, "cnn takes no pretrained weights"),
+        ("dinov2_vitb14", {"weights": "/x/model.safetensors"}, "64, but dinov2_vitb14 needs a multiple of 14"),
+        ("dinov2_vitb14", {"size": 56}, "weights is none, but dinov2_vitb14 needs a file"),
+        ("resnet50v1_5", {"weights": "imagenet"}, "Keras publishes no weights of resnet50v1_5"),
+    ],
+)
+def test_weights_that_a_network_cannot_have_are_refused(name, changes, message):
+    with pytest.raises(UserError, match=message):
+        check_network(name, **changes)
 
 
 @pytest.fixture(scope="module")

@@ -99,11 +99,11 @@ def test_the_origin_of_pretrained_weights_and_the_images_left_out_are_shown(cont
     weights = {"weights": "chest.safetensors", "source": "here", "licence": "MIT", "trained_on": ["nih", "vindr_cxr"]}
     about = {**content.data_report, "pretraining": {**weights, "seen": ["a" * 64, "b" * 64], "unlisted": []}}
     text = read_page(render_report(replace(content, data_report=about))).text["model"]
-    assert "Weights chest.safetensors: Source: here; licence: MIT; trained on: nih and vindr cxr." in text
+    assert "Pretrained weights: chest.safetensors (from here, licence MIT, trained on nih and vindr cxr)." in text
     assert "2 test images were used in pretraining, or other images of the same patients, and left out" in text
     unknown = {"weights": "x.h5", "source": "", "licence": "", "trained_on": [], "seen": [], "unlisted": []}
     text = section(render_card(replace(content, data_report={**about, "pretraining": unknown})), "Model")
-    assert "Weights x.h5: their source is not known." in text
+    assert "Pretrained weights: x.h5 (of unknown origin)." in text
 
 
 def test_the_tables_have_every_number_but_no_name_of_an_image(content, read_page):

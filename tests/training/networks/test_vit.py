@@ -9,8 +9,10 @@ from safetensors.numpy import save_file
 from scipy.special import erf, softmax
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.evaluation.grad_cam import GradCam
 from cxr_pipeline.training.networks import vit
 from cxr_pipeline.training.networks.backbones import BACKBONES
+from cxr_pipeline.training.networks.build import build_model
 from cxr_pipeline.training.networks.weight_files import load_weights
 
 # The size of the images that DINOv2 was trained on, whose position embeddings need no interpolation.
@@ -134,7 +136,9 @@ def test_another_network_or_a_missing_configuration_is_refused(tensors, tmp_path
     with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
         load_weights(target, file)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(UserError, match=r"cannot be read: expected a file config\.json beside it"):
+    with pytest.raises(
+        UserError, match=r"cannot be read: expected the name model\.safetensors, and a file config\.json"
+    ):
         load_weights(target, file)
     assert all(np.array_equal(a, b) for a, b in zip(before, target.get_weights(), strict=True))
 
@@ -143,3 +147,10 @@ def test_without_kerashub_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "keras_hub", None)
     with pytest.raises(UserError, match=r"needs KerasHub\. Install it: pip install 'cxr_pipeline\[vit\]'"):
         backbone(28)
+
+
+def test_its_heat_maps_are_those_of_the_patches():
+    model = build_model(name=vit.NAME, size=56, pooling="multilevel", seed=1)
+    assert [layer.name for layer in model.layers if layer.name.startswith("pooled_level")] == []
+    maps = GradCam(model).heatmaps(RNG.integers(0, 256, (2, 56, 56)).astype(np.uint8), 0)
+    assert maps.shape == (2, 56, 56)

@@ -6,6 +6,7 @@ from functools import partial
 import h5py
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.training.networks import weights
@@ -119,6 +120,26 @@ def test_a_truncated_file_in_the_cache_is_ignored(architecture, content, raw, ke
     (keras_cache / PUBLISHED[architecture].file).write_bytes((content or hdf5)[:-1000])
     with pytest.raises(UserError, match=rf"{raw}/weights.*cannot be reached.*--params effusion\.model\.name=small_cnn"):
         check(raw, architecture)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("chest.pt", b"anything"), ("chest.h5", b"PK\x03\x04rest"), ("x", b"\x80\x02}q")]
+)
+def test_pickles_are_refused_with_the_lines_that_convert_them(raw, name, content):
+    (raw / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"(?s)raw/{name} is a pickle of PyTorch.*torch\.load\(\"{name}\"") as refused:
+        find(raw, name)
+    lines = str(refused.value).splitlines()[1:]
+    assert len(lines) == 3
+    compile("\n".join(lines), "recipe", "exec")
+
+
+def test_a_truncated_safetensors_file_is_refused(raw):
+    save_file({"x": np.zeros(100, np.float32)}, raw / "own.safetensors")
+    assert find(raw, "own.safetensors") == raw / "own.safetensors"
+    (raw / "own.safetensors").write_bytes((raw / "own.safetensors").read_bytes()[:-8])
+    with pytest.raises(UserError, match=r"own\.safetensors is damaged or not a weights file"):
+        find(raw, "own.safetensors")
 
 
 def test_weights_are_downloaded_once(raw, server, keras_cache):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _FILE = "local/parameters/tasks.yml"
 # With fewer images, folds may lack a class; with more, an ensemble gains little for the time that it takes.
-_IMAGES_OF_AN_ENSEMBLE = range(50, 20_000)
+_IMAGES_OF_AN_ENSEMBLE = range(50, 20_001)
 _SINGLE_NETWORK = {"training": {"folds": 1}, "evaluation": {"views": 1}}
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from kedro.validation import ParameterValidationError
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from cxr_pipeline.common.files import explain_damage
+from cxr_pipeline.common.mappings import json_digest
+from cxr_pipeline.data.pretraining import read_list
 from cxr_pipeline.framework.config.data import Task
 from cxr_pipeline.framework.config.parameters import Parameters
 from cxr_pipeline.training.networks.weights import (
@@ -43,6 +45,8 @@ class Rescaled(Parameters):
         offset: added afterwards.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     scale: float | Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
     offset: float | Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
 
@@ -69,6 +73,11 @@ class WeightsCard(Parameters):
     images: str | None = None
     patients: str | None = None
 
+    @property
+    def lists(self) -> dict[str, str]:
+        """Files with training images and patients, by ``images`` and ``patients``."""
+        return {name: entry for name in ("images", "patients") if (entry := getattr(self, name))}
+
 
 def read_card(weights: Path) -> WeightsCard:
     """Read the card of a weights file; without a card, nothing is known.
@@ -83,7 +92,7 @@ def read_card(weights: Path) -> WeightsCard:
     with explain_damage(file, "Expected YAML or JSON with keys and values."):
         content = yaml.safe_load(file.read_text("utf-8"))
     try:
-        return WeightsCard.model_validate(content)
+        return WeightsCard.model_validate({} if content is None else content)
     except ValidationError as error:
         raise ParameterValidationError(f"- Parameter '{file}': {error}") from error
 
@@ -172,7 +181,14 @@ def weights_digests(model: Mapping[str, Any], raw: Path) -> list[str | None]:
     names, weights = (
         value["choices"] if isinstance(value, Mapping) else [value] for value in (model["name"], model["weights"])
     )
-    return [
-        pinned_version(given) if is_version(given) else content_digest(name, given, raw)
-        for name, given in product(names, weights)
-    ]
+    return [_weights_digest(name, given, raw) for name, given in product(names, weights)]
+
+
+def _weights_digest(name: str, weights: str, raw: Path) -> str | None:
+    """Return the digest of a weights file, with that of the lists in its card, or the URI of a version."""
+    if is_version(weights):
+        return pinned_version(weights)
+    digest = content_digest(name, weights, raw)
+    file = None if digest is None else find_weights(name, weights, raw)
+    lists = [] if file is None else [file.parent / entry for entry in read_card(file).lists.values()]
+    return digest and " ".join([digest, *(json_digest(sorted(read_list(path))) for path in lists)])

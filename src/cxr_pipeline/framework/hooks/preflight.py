@@ -13,15 +13,24 @@ from kedro.pipeline import Pipeline
 from cxr_pipeline.common.errors import UserError
 from cxr_pipeline.common.mappings import nest
 from cxr_pipeline.data import sources
+from cxr_pipeline.data.pretraining import read_list
 from cxr_pipeline.data.sources.folders import find_images
 from cxr_pipeline.data.sources.pseudonyms import key_fingerprint
 from cxr_pipeline.evaluation.decision_rule import check_policy
 from cxr_pipeline.framework.config import Ablation, Drift, Folders, Network, Scoring, Sources, Task, Thresholds, Tuning
 from cxr_pipeline.framework.config.experiments import CellBlocks, check_cells, check_overrides
+from cxr_pipeline.framework.config.network import read_card
 from cxr_pipeline.framework.hooks.runs import Configured, task_of, tasks_of
 from cxr_pipeline.framework.invalid_parameters import check_parameters
 from cxr_pipeline.tracking import server
-from cxr_pipeline.training.networks.weights import FROZEN, SMALLEST_SIZES, check_weights, is_pretrained
+from cxr_pipeline.training.networks.weights import (
+    FROZEN,
+    SMALL_NETWORKS,
+    SMALLEST_SIZES,
+    check_weights,
+    is_pretrained,
+    is_version,
+)
 
 # Parameters of a search that decide whether a network can be trained.
 SEARCHED = ("model.name", "model.weights", "resolution.size", "training.fine_tuning.cut")
@@ -87,6 +96,13 @@ def check_network(network: Network, *, size: int, cut: str | None, raw: Path, ta
             f"{task}.resolution.size is {size}, but {name} needs images of at least {SMALLEST_SIZES[name]} pixels per "
             f"side. Increase it, or use a network for small images: --params {task}.model.name=small_cnn"
         )
+    if name in SMALL_NETWORKS and (network.normalisation or is_version(weights)):
+        raise UserError(
+            f"{task}.model has weights or a normalisation for them, but {name} takes no pretrained weights. Set "
+            "model.weights to none and model.normalisation to null, or use another network, such as densenet121."
+        )
+    if name in FROZEN and weights == "none":
+        raise UserError(f"{task}.model.weights is none, but {name} needs a file: see docs/guides/networks.md.")
     if name in FROZEN and size % 14:
         raise UserError(f"{task}.resolution.size is {size}, but {name} needs a multiple of 14, such as 224.")
     check_weights(name, weights, raw, task=task)
@@ -97,6 +113,9 @@ def check_network(network: Network, *, size: int, cut: str | None, raw: Path, ta
     from cxr_pipeline.training.phases import cut_layer
 
     with nullcontext() if weights == "imagenet" else network.open_weights(raw) as file:
+        if file is not None:
+            for entry in read_card(file).lists.values():
+                read_list(file.parent / entry)
         cut_layer(build_model(name=name, weights_file=file, size=size, cut=cut), cut)
 
 

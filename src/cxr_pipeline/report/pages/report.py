@@ -175,18 +175,18 @@ def _pretraining(weights: Document | None) -> str:
     if not weights:
         return ""
     about = {
-        "Source": weights["source"],
+        "from": weights["source"],
         "licence": weights["licence"],
         "trained on": join([name.replace("_", " ") for name in weights["trained_on"]]),
     }
-    known = [f"{label}: {text}" for label, text in about.items() if text]
+    known = [f"{label} {text}" for label, text in about.items() if text]
     seen = (
         f"{plural(n, 'test image')} {'was' if n == 1 else 'were'} used in pretraining, or other images of the same "
         "patients, and left out of all figures."
         if (n := len(weights["seen"]))
         else ""
     )
-    return f"Weights {weights['weights']}: {'; '.join(known) or 'their source is not known'}. {seen}"
+    return f"Pretrained weights: {weights['weights']} ({', '.join(known) or 'of unknown origin'}). {seen}"
 
 
 def _selection(content: ReportContent) -> str:

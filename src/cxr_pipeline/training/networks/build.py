@@ -83,7 +83,7 @@ def _levels(network: keras.Model, cut: str | None) -> list[keras.KerasTensor]:
     backbone, names = BACKBONES[network.name], [layer.name for layer in network.layers]
     first = names.index(cut if cut in names else backbone.cut)
     levels = (backbone.cut, *backbone.more_levels)
-    return [network.get_layer(level).output for level in levels if names.index(level) >= first]
+    return [network.get_layer(level).output for level in levels if first <= names.index(level) < len(names) - 1]
 
 
 def _pool_levels(features: keras.KerasTensor, levels: Sequence[keras.KerasTensor]) -> keras.KerasTensor:

@@ -66,7 +66,7 @@ def from_torch(backbone: keras.Model, tensors: Mapping[str, np.ndarray]) -> list
     expected = {f"{name}.{part}" for name, layer in layers.items() for part in _parts(layer)}
     unused = sorted(named.keys() - expected)
     if unexpected := [name for name in unused if name.partition(".")[0] in {name.partition(".")[0] for name in layers}]:
-        raise ValueError(f"it also has {unexpected[0]}, which {backbone.name} has not")
+        raise ValueError(f"it also has {unexpected[0]}, which {backbone.name} does not have")
     for name, layer in layers.items():
         layer.set_weights(values[name])
     return unused

@@ -1,4 +1,4 @@
-"""The vision transformer ViT-B/14 of DINOv2, of KerasHub, whose layout weights of RAD-DINO have, too.
+"""The vision transformer ViT-B/14 of DINOv2, from KerasHub; RAD-DINO has the same layout.
 
 References:
     Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", TMLR 2024, arXiv:2304.07193.
@@ -47,8 +47,8 @@ def load_transformer(backbone: keras.Model, file: Path) -> list[str]:
         ValueError: it is another network.
     """
     transformer: Any = backbone.get_layer(_TRANSFORMER)
-    if not (file.parent / "config.json").is_file():
-        raise ValueError("expected a file config.json beside it")
+    if file.name != "model.safetensors" or not (file.parent / "config.json").is_file():
+        raise ValueError("expected the name model.safetensors, and a file config.json beside it")
     shape = transformer.image_shape
     source = _keras_hub().models.DINOV2Backbone.from_preset(str(file.parent), image_shape=shape)
     transformer.set_weights(source.get_weights())

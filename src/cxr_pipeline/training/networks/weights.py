@@ -69,7 +69,7 @@ _PICKLE_BYTES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x0
 _CONVERT = """\
 import torch; from safetensors.torch import save_file
 loaded = torch.load("{name}", map_location="cpu", weights_only=False); loaded = getattr(loaded, "state_dict", lambda: loaded)()
-save_file({{k: v.contiguous() for k, v in loaded.get("state_dict", loaded).items() if hasattr(v, "contiguous")}}, "{stem}.safetensors")"""  # noqa: E501
+save_file({{k: v.float().contiguous() for k, v in loaded.get("state_dict", loaded).items() if hasattr(v, "contiguous")}}, "{stem}.safetensors")"""  # noqa: E501
 
 
 def is_pretrained(architecture: str, weights: str) -> bool:
@@ -179,8 +179,11 @@ def _check_defects(path: Path, md5: str | None = None) -> Path:
 
 
 def _is_pickle(path: Path) -> bool:
-    with path.open("rb") as content:
-        start = content.read(4)
+    try:
+        with path.open("rb") as content:
+            start = content.read(4)
+    except OSError:  # explained by the reader
+        return False
     archive = path.suffix == ".keras"  # of Keras, without a pickle
     return path.suffix in _PICKLES or (not archive and start.startswith(_PICKLE_BYTES))
 
