@@ -84,7 +84,7 @@ def main() -> None:
         # Of two rows of the same task and the same numbers of networks and views, the newer one is kept.
         rows = pd.concat([earlier, row]).drop_duplicates(["task", "networks", "views"], keep="last")
         order = {name: number for number, name in enumerate(task_names())}
-        rows = rows.sort_values(["networks", "views"], ascending=False, kind="stable")
+        rows = rows.sort_values(["networks", "views"], key=lambda numbers: -numbers.astype(int), kind="stable")
         rows.sort_values("task", key=lambda names: names.map(order), kind="stable").to_csv(RECORD, index=False)
         write_page()
 
