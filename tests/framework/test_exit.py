@@ -14,7 +14,7 @@ from kedro.validation import ParameterValidationError
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
-from cxr_pipeline.common.errors import Terminated, Unavailable, UserError
+from cxr_pipeline.common.errors import Unavailable, UserError
 from cxr_pipeline.common.locks import Holder, Locked
 from cxr_pipeline.framework.exit import clean_exit, explain
 from cxr_pipeline.tracking import runs
@@ -53,14 +53,15 @@ def fail_with(error):
 HOLDER = Holder("host", 7, 0.0, "2031-05-04T02:00:00+00:00", "chest_retraining")
 
 
-def fail_during(stop):
-    """Fail in the cleanup after a signal, as OmegaConf does when it is interrupted."""
+def fail_during(signum):
+    """Lose a signal in another error, as OmegaConf does when it is interrupted."""
 
     def work():
         try:
-            raise stop
-        finally:
-            raise AttributeError("'NoneType' object has no attribute '_invalidate_flags_cache'")
+            signal.raise_signal(signum)
+        except BaseException:
+            error = AttributeError("'NoneType' object has no attribute '_invalidate_flags_cache'")
+        raise error
 
     return work
 
@@ -73,8 +74,8 @@ def fail_during(stop):
         (fail_with(MlflowException("API request to http://host failed: refused")), 69, "MLflow at ", []),
         (fail_with(Locked("chest", HOLDER)), 75, "process 7 on host, since 2031-05-04T02:00:00+00:00", []),
         (fail_with(KeyboardInterrupt()), 130, "Interrupted.", ["KILLED"]),
-        (fail_during(KeyboardInterrupt()), 130, "Interrupted.", ["KILLED"]),
-        (fail_during(Terminated()), 143, "Terminated.", ["KILLED"]),
+        (fail_during(signal.SIGINT), 130, "Interrupted.", ["KILLED"]),
+        (fail_during(signal.SIGTERM), 143, "Terminated.", ["KILLED"]),
         (terminate, 143, "Terminated.", ["KILLED"]),
         (terminate_twice, 143, "Terminated.", ["KILLED"]),
     ],

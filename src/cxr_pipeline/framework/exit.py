@@ -22,6 +22,9 @@ from cxr_pipeline.common.errors import Terminated, Unavailable, UserError
 from cxr_pipeline.common.locks import Locked
 from cxr_pipeline.common.progress import close_bars
 
+# The exception of the last signal, if one arrived.
+_received: BaseException | None = None
+
 
 @contextmanager
 def clean_exit(*, separator: str = "\n") -> Iterator[None]:
@@ -32,7 +35,12 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
     ``docs/reference/exit_statuses.md`` is the table of statuses. After SIGINT (Ctrl-C) or SIGTERM the active MLflow run
     ends as KILLED. Any other exception passes through with its traceback.
     """
-    before = signal.signal(signal.SIGTERM, _terminate)
+    global _received
+    _received = None
+    # A process that ignores Ctrl-C, such as a trial of a search, continues to do so.
+    ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    handled = (signal.SIGTERM,) if ignored else (signal.SIGTERM, signal.SIGINT)
+    before = {signum: signal.signal(signum, _stop) for signum in handled}
     try:
         try:
             yield
@@ -41,7 +49,7 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
     except (KeyboardInterrupt, Terminated) as stopped:
         _exit_stopped(stopped)
     except Exception as error:
-        if (signalled := signal_before(error)) is not None:
+        if (signalled := stop_behind(error)) is not None:
             _exit_stopped(signalled)
         explained = explain(error)
         if explained is None:
@@ -49,21 +57,26 @@ def clean_exit(*, separator: str = "\n") -> Iterator[None]:
         message, status = explained
         _exit(message.replace("\n", separator), status)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    """Handle SIGTERM, whose default action would skip the cleanup."""
-    # A second signal must not interrupt the cleanup that the first one started.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    """Handle SIGTERM, whose default action would skip the cleanup, and SIGINT, to know later that it arrived."""
+    global _received
+    if signum == signal.SIGTERM:
+        # A second signal must not interrupt the cleanup that the first one started.
+        signal.signal(signum, signal.SIG_IGN)
+    _received = Terminated() if signum == signal.SIGTERM else KeyboardInterrupt()
+    raise _received
 
 
-def signal_before(error: BaseException | None) -> BaseException | None:
-    """Return the signal during whose handling an error occurred, such as in the cleanup of a library, or None."""
-    while error is not None and not isinstance(error, KeyboardInterrupt | Terminated):
-        error = error.__context__
-    return error
+def stop_behind(error: BaseException) -> BaseException | None:
+    """Return `KeyboardInterrupt` or `Terminated` if a signal ended the work, whatever the ``error`` is, or None.
+
+    A library that is interrupted may raise an error of its own, which does not name the signal.
+    """
+    return error if isinstance(error, KeyboardInterrupt | Terminated) else _received
 
 
 def _exit_stopped(stopped: BaseException) -> NoReturn:
@@ -84,7 +97,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     """Return the message and exit status for an error that the user can correct, None for a defect of this program.
 
     Only explicit causes (``raise ... from ...``) are followed: an error that happens while another one is handled is a
-    defect, whatever the other one is. A signal is handled before, see `signal_before`.
+    defect, whatever the other one is. A signal is handled before, see `stop_behind`.
     """
     for cause in _causes(error):
         if isinstance(cause, UserError | Locked):

@@ -14,7 +14,7 @@ from cxr_pipeline.common.files import remove_leftovers, written_atomically
 from cxr_pipeline.common.locks import RunLock
 from cxr_pipeline.common.mappings import flatten, hide_passwords, json_digest
 from cxr_pipeline.experiments.task_run import CURRENT_RUN, TaskRun
-from cxr_pipeline.framework.exit import signal_before
+from cxr_pipeline.framework.exit import stop_behind
 from cxr_pipeline.framework.hooks.runs import Configured, command_line, parameter_blocks, task_of, task_of_node
 from cxr_pipeline.tracking import aliases, runs
 
@@ -116,7 +116,7 @@ class Lifecycle(Configured):
     @hook_impl
     def on_pipeline_error(self, error: BaseException) -> None:
         """End the MLflow run, ``FAILED`` after an error or ``KILLED`` after a signal, and release the lock."""
-        runs.end_active_run("FAILED" if signal_before(error) is None else "KILLED")
+        runs.end_active_run("FAILED" if stop_behind(error) is None else "KILLED")
         self._release()
 
     def _release(self) -> None:
