@@ -171,15 +171,22 @@ def _medmnist(folder: Path) -> Reader:
 
 
 def _weights(name: str, folder: Path) -> Reader:
-    """Weights of Keras 3 (``.weights.h5``) or Keras 2, and the beginning of files of other libraries."""
+    """Weights of Keras 3 (``.weights.h5``), Keras 2 or PyTorch, and the beginning of files of other libraries."""
     import h5py
     import keras
+    from safetensors.numpy import save_file
 
-    from cxr_pipeline.training.networks.weights import find_weights, load_weights
+    from cxr_pipeline.training.networks.weight_files import load_weights
+    from cxr_pipeline.training.networks.weights import find_weights
 
-    layers = [keras.layers.Input((8, 8, 1)), keras.layers.Conv2D(2, 3), keras.layers.BatchNormalization()]
+    image, convolution = keras.layers.Input((8, 8, 1)), keras.layers.Conv2D(2, 3, use_bias=False, name="conv1_conv")
+    layers = [image, convolution, keras.layers.BatchNormalization(name="conv1_bn")]
     network = keras.Sequential(layers, name="densenet121")
     network.save_weights(folder / "new.weights.h5")
+    parts = ("weight", "bias", "running_mean", "running_var")
+    tensors = {f"features.norm0.{part}": np.ones(2, np.float32) for part in parts}
+    tensors["features.conv0.weight"] = np.ascontiguousarray(network.get_weights()[0].transpose(3, 2, 0, 1))
+    save_file(tensors, folder / "own.safetensors")
     with h5py.File(folder / "old.h5", "w") as file:
         file.attrs["layer_names"] = [layer.name.encode() for layer in network.layers]
         for layer in network.layers:
@@ -377,6 +384,7 @@ READERS: dict[str, Callable[[Path], Reader]] = {
     "medmnist": _medmnist,
     "Keras 3 weights": partial(_weights, "new.weights.h5"),
     "Keras 2 weights": partial(_weights, "old.h5"),
+    "PyTorch weights": partial(_weights, "own.safetensors"),
     "model settings": partial(_registered, "classifier.json", change_json),
     "model network": partial(_registered, "model.keras", change_bytes),
     "catalog JSON": partial(_dataset, "decision_rule.json", change_json),

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 
-from cxr_pipeline.training.networks.backbones import BACKBONES
 from cxr_pipeline.training.networks.build import FLOAT32_LAYERS, POOLED, build_model
 from cxr_pipeline.training.networks.weights import SMALLEST_SIZES
 
@@ -22,7 +21,7 @@ APPLICATIONS = {
 }
 # Building the larger networks takes long.
 EACH = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name != "mobilenetv2" else []) for name in BACKBONES]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name != "mobilenetv2" else []) for name in APPLICATIONS]
 )
 
 
