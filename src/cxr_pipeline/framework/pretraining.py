@@ -73,7 +73,7 @@ def _describe_version(
 ) -> dict[str, Any]:
     from cxr_pipeline.tracking import artifacts, versions
 
-    version = versions.resolve_version(pinned_version(uri))
+    version = pinned_version(uri)
     used = artifacts.images_of_run(version.run_id)
     if used is None:
         raise UserError(

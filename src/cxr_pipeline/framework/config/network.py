@@ -27,6 +27,7 @@ from cxr_pipeline.training.networks.weights import (
 
 if TYPE_CHECKING:
     from cxr_pipeline.framework.config.training import Training
+    from cxr_pipeline.tracking.versions import ModelVersion
 
 
 def _architecture(name: str) -> str:
@@ -146,7 +147,7 @@ class Network(Parameters):
             return
         from cxr_pipeline.tracking.versions import keras_file
 
-        with keras_file(pinned_version(self.weights)) as file:
+        with keras_file(pinned_version(self.weights).uri) as file:
             yield file
 
     def _scale_and_offset(self, file: Path | None) -> Any:
@@ -159,18 +160,18 @@ class Network(Parameters):
         return None if chosen is None else NORMALISATIONS[chosen]
 
 
-def pinned_version(uri: str) -> str:
-    """Return the URI of a registered version without an alias; in a process, an alias is resolved once."""
+def pinned_version(uri: str) -> "ModelVersion":
+    """Return the registered version at a URI; in a process, an alias is resolved once."""
     import mlflow
 
     return _pinned_version(uri, mlflow.get_tracking_uri())
 
 
 @cache
-def _pinned_version(uri: str, server: str) -> str:
+def _pinned_version(uri: str, server: str) -> "ModelVersion":
     from cxr_pipeline.tracking.versions import resolve_version
 
-    return resolve_version(uri).uri
+    return resolve_version(uri)
 
 
 def weights_digests(model: Mapping[str, Any], raw: Path) -> list[str | None]:
@@ -187,7 +188,7 @@ def weights_digests(model: Mapping[str, Any], raw: Path) -> list[str | None]:
 def _weights_digest(name: str, weights: str, raw: Path) -> str | None:
     """Return the digest of a weights file, with that of the lists in its card, or the URI of a version."""
     if is_version(weights):
-        return pinned_version(weights)
+        return pinned_version(weights).uri
     digest = content_digest(name, weights, raw)
     file = None if digest is None else find_weights(name, weights, raw)
     lists = [] if file is None else [file.parent / entry for entry in read_card(file).lists.values()]

@@ -25,8 +25,10 @@ from cxr_pipeline.framework.invalid_parameters import check_parameters
 from cxr_pipeline.tracking import server
 from cxr_pipeline.training.networks.weights import (
     FROZEN,
+    PATCH,
     SMALL_NETWORKS,
     SMALLEST_SIZES,
+    TRANSFORMER,
     check_weights,
     is_pretrained,
     is_version,
@@ -103,8 +105,8 @@ def check_network(network: Network, *, size: int, cut: str | None, raw: Path, ta
         )
     if name in FROZEN and weights == "none":
         raise UserError(f"{task}.model.weights is none, but {name} needs a file: see docs/guides/networks.md.")
-    if name in FROZEN and size % 14:
-        raise UserError(f"{task}.resolution.size is {size}, but {name} needs a multiple of 14, such as 224.")
+    if name == TRANSFORMER and size % PATCH:
+        raise UserError(f"{task}.resolution.size is {size}, but {name} needs a multiple of {PATCH}, such as 224.")
     check_weights(name, weights, raw, task=task)
     if not is_pretrained(name, weights) or (weights == "imagenet" and cut is None):
         return

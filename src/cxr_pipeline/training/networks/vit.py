@@ -14,11 +14,11 @@ from typing import Any
 import keras
 
 from cxr_pipeline.common.errors import UserError
+from cxr_pipeline.training.networks.weights import PATCH
+from cxr_pipeline.training.networks.weights import TRANSFORMER as NAME
 
-NAME = "dinov2_vitb14"
 FEATURES = "patches_and_class"
 _TRANSFORMER = "transformer"
-PATCH = 14
 _VIT_B = {"num_layers": 12, "hidden_dim": 768, "num_heads": 12, "intermediate_dim": 3072}
 
 

@@ -49,15 +49,16 @@ _FILES = {
 PUBLISHED = {name: PublishedWeights(*file) for name, file in _FILES.items()}
 
 SMALL_NETWORKS = ("small_cnn", "cnn")
-# Networks whose head alone is trained.
-FROZEN = ("dinov2_vitb14",)
+# A transformer and the side of its patches in pixels, and the networks whose head alone is trained.
+TRANSFORMER, PATCH = "dinov2_vitb14", 14
+FROZEN = (TRANSFORMER,)
 ARCHITECTURES = (*SMALL_NETWORKS, *PUBLISHED, "resnet50v1_5", *FROZEN)
 # Smallest side of an image in pixels.
 SMALLEST_SIZES = {
     **dict.fromkeys(ARCHITECTURES, 32),
     **dict.fromkeys(SMALL_NETWORKS, 1),
     "inceptionv3": 75,
-    **dict.fromkeys(FROZEN, 28),
+    TRANSFORMER: 2 * PATCH,
 }
 
 # Beginning of the URI of a registered version.
