@@ -55,6 +55,7 @@ def changed(content, done):
         ({}, ["a single network, not an ensemble", "118 others were used"], ["Each score is", "averaged"]),
         (ENSEMBLE, ["was trained for all 2 epochs: no image chose an epoch", "ensemble of 2 networks"], ["single"]),
         (ENSEMBLE, ["divided into 2 folds", "by the network that was not trained on it. 119 others"], ["118 others"]),
+        (ENSEMBLE, ["For the choice of the calibration and the threshold, each of them was scored"], ["of the epoch"]),
         ({"metrics": {"views": 4}}, ["mean over 4 views of an image, the image itself and 3 slightly changed"], []),
         (UNDEFINED, ["validation AUC is undefined, so that the last of 2 epochs"], ["of the best"]),
         (plan([1] * 1554), ["trained on 1,554 images.", NO_BALANCE], [BALANCED]),

@@ -77,7 +77,8 @@ def _images_and_patients(content: ReportContent) -> str:
     synthetic = f" Those from {sources_named(drawn)} are synthetic." if drawn else ""
     if len(drawn) == len(report["sources"]):
         synthetic = " They are synthetic."
-    chosen = join(["the epoch", *fitted_parts(content.decision_rule)])
+    fitted = fitted_parts(content.decision_rule)
+    chosen = join(["the epoch", *fitted])
     n_patients, n_unknown = report["n_patients"], report["n_images_without_patient"]
     if n_patients:
         known = f"The patient is known for all but {n_unknown:,} of them. The others" if n_unknown else "They"
@@ -86,8 +87,10 @@ def _images_and_patients(content: ReportContent) -> str:
         patients = " Their patients are unknown."
     used = f"{images['validation']:,} others were used to choose {chosen}, and {images['test']:,} to test it."
     if len(content.model["epochs"]) > 1:
+        # No image chooses an epoch of an ensemble.
+        each = f"For the choice of {join(fitted)}, each" if fitted else "Each"
         used = (
-            f"For the choice of {chosen}, each of them was scored by the network that was not trained on it. "
+            f"{each} of them was scored by the network that was not trained on it. "
             f"{images['test']:,} others were used to test it."
         )
     return (
